@@ -1,0 +1,5 @@
+"""`python -m pkgc_client`: the same as the `pkgc` script."""
+
+from .hot import main
+
+main()

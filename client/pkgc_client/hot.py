@@ -1,0 +1,406 @@
+"""The hot path: connect, forward the command, show what comes back. Nothing else is imported here.
+
+Every no-op sync pays for these imports, so: `_socket` and `_signal` instead of their wrappers, no typing,
+enum, dataclasses, json, subprocess, asyncio or typer (a test checks `sys.modules`).
+"""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import errno
+import os
+import sys
+
+from pkgc_protocol import CLIENT, FEATURES, MAGIC, PROTOCOL, Conversation, FrameDecoder, __version__, encode
+from pkgc_protocol.messages import ProtocolError
+from pkgc_protocol.places import POINTER, cache_dir, default_socket, forwarded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+#: Commands that this side answers itself, loading typer only then.
+LOCAL = frozenset({"daemon", "status", "--version", "-V", "--help", "-h", "help"})
+#: How often a call is tried when the daemon goes away before it answered (drain, replacement, crash).
+TRIES = 5
+EXIT_INTERRUPTED = 130
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM came while waiting for the daemon."""
+
+
+class Unavailable(Exception):
+    """No daemon answered, or it could not be started. Carries what the user should read."""
+
+    def __init__(self, code: str, message: str, hint: str | None = None, status: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.status = status
+
+
+class Gone(Exception):
+    """The daemon went away before it began to answer: the call may be made again."""
+
+    def __init__(self, draining: bool = False) -> None:
+        super().__init__()
+        self.draining = draining
+
+
+def read_pointer(cache: str) -> str | None:
+    """The socket path that the holder of the cache's lock wrote beside it, if any."""
+    try:
+        fd = os.open(cache + "/" + POINTER, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 4096)
+    finally:
+        os.close(fd)
+    return os.fsdecode(text.split(b"\n", 1)[0]) or None
+
+
+def connect_to(path: str) -> _socket.socket:
+    """A connected stream socket; paths over the kernel's 107 bytes go through a directory's fd.
+
+    Raises:
+        OSError: ENOENT or ECONNREFUSED when nothing listens there (no socket, or a stale one).
+    """
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        if len(os.fsencode(path)) <= 107:
+            sock.connect(path)
+        else:
+            folder, name = os.path.split(path)
+            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sock.connect(f"/proc/self/fd/{fd}/{name}")
+            finally:
+                os.close(fd)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def candidates(env: dict[str, str], cache: str) -> list[str]:
+    """Socket paths to try, in order: an explicit one alone, else the cache's own daemon, else the default."""
+    default = default_socket(env, os.getuid())
+    if env.get("PKGC_SOCKET"):
+        return [os.path.abspath(default)]
+    pointer = read_pointer(cache)
+    return [pointer, default] if pointer and pointer != default else [default]
+
+
+def connect(env: dict[str, str], cache: str) -> _socket.socket | None:
+    """A connection to the daemon of this cache, or None when none answers.
+
+    Raises:
+        Unavailable: something is there, but may not be used.
+    """
+    for path in candidates(env, cache):
+        try:
+            return connect_to(path)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
+                continue
+            raise Unavailable(
+                "socket-unusable", f"cannot use the socket {path}: {os.strerror(error.errno or 0)}"
+            ) from error
+    return None
+
+
+def hello(cache: str) -> bytes:
+    """This side's first frame."""
+    return encode(
+        {
+            "t": "hello",
+            "magic": MAGIC,
+            "protocol": list(PROTOCOL),
+            "software": __version__,
+            "features": list(FEATURES),
+            "cache_dir": os.path.realpath(cache),
+            "pid": os.getpid(),
+        }
+    )
+
+
+def terminal() -> dict[str, Any]:
+    """What the daemon must know of the terminal to render for it."""
+    facts: dict[str, Any] = {"stdin": os.isatty(0), "stdout": os.isatty(1), "stderr": os.isatty(2)}
+    facts["columns"], facts["rows"] = 80, 24
+    for fd in (2, 1, 0):
+        if facts[("stdin", "stdout", "stderr")[fd]]:
+            try:
+                size = os.get_terminal_size(fd)
+            except OSError:
+                continue
+            if size.columns > 0:
+                facts["columns"], facts["rows"] = size.columns, size.lines
+            break
+    return facts
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything; EAGAIN of a non-blocking terminal is waited out."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            import select
+
+            select.select([], [fd], [])
+
+
+class Call:
+    """One command on one connection, from the request to the terminal frame."""
+
+    __slots__ = ("conversation", "daemon_pid", "decoder", "interrupts", "lines", "sock", "waiting")
+
+    def __init__(self, sock: _socket.socket) -> None:
+        self.sock = sock
+        self.decoder = FrameDecoder(first_limit=1 << 20)
+        self.conversation = Conversation(CLIENT)
+        self.interrupts = 0
+        self.waiting = False
+        self.lines = 0
+        self.daemon_pid = 0
+
+    def on_signal(self, _number: int, _frame: object) -> None:
+        """Count it; break a wait for the daemon, but never a change of an environment in progress."""
+        self.interrupts += 1
+        if self.waiting:
+            self.waiting = False
+            raise Interrupted
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One frame to the daemon."""
+        self.conversation.sending(message["t"])
+        self.sock.sendall(encode(message))
+
+    def run(self, request: dict[str, Any], cache: str) -> int:
+        """Send hello and request in one write, then serve the daemon until its terminal frame.
+
+        Returns:
+            The exit status of the command.
+
+        Raises:
+            Gone: the daemon left before it began to answer.
+            Unavailable: it refused, or broke off in the middle.
+        """
+        self.conversation.sending("hello")
+        self.conversation.sending(request["t"])
+        for number in (_signal.SIGINT, _signal.SIGTERM):
+            _signal.signal(number, self.on_signal)
+        answered = False
+        try:
+            self.sock.sendall(hello(cache) + encode(request))
+        except OSError as error:
+            raise Gone from error
+        while True:
+            try:
+                self.waiting = True
+                if self.interrupts:  # it came while a hand was at work
+                    raise Interrupted
+                data = self.sock.recv(262144)
+                self.waiting = False
+            except Interrupted:
+                self.waiting = False
+                if self.interrupts > 1:
+                    self.erase()
+                    return EXIT_INTERRUPTED
+                self.interrupts = 1
+                self.cancel()
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                self.erase()
+                if not answered:
+                    raise Gone
+                raise Unavailable(
+                    "daemon-vanished",
+                    "the pkgc daemon went away in the middle of the command",
+                    "run the command again: an interrupted change of an environment is finished or "
+                    "rolled back; `pkgc daemon logs` may tell why",
+                )
+            for message in self.decoder.feed(data):
+                kind = message["t"]
+                self.conversation.received(kind)
+                if kind == "hello":
+                    self.daemon_pid = message.get("pid", 0)
+                    continue
+                if kind == "refuse":
+                    self.erase()
+                    if message["code"] in ("version-mismatch", "draining"):
+                        raise Gone(draining=True)
+                    raise Unavailable(
+                        message["code"], message["message"], message.get("hint"), message["exit"]
+                    )
+                answered = True
+                if kind == "output":
+                    self.erase()
+                    try:
+                        write_all(2 if message["stream"] == 2 else 1, message["data"])
+                    except BrokenPipeError:
+                        self.cancel()
+                        return 141  # as a shell shows SIGPIPE
+                elif kind == "progress":
+                    self.show(message["text"])
+                elif kind == "call":
+                    self.serve(message)
+                elif kind == "result":
+                    self.erase()
+                    status: int = message["exit"]
+                    return status
+
+    def cancel(self) -> None:
+        """Tell the daemon to stop; its answer is still awaited."""
+        try:
+            self.send({"t": "cancel"})
+        except OSError:
+            pass
+
+    def serve(self, message: dict[str, Any]) -> None:
+        """Act as the daemon's eyes or hands."""
+        from .hands import serve
+
+        self.interrupts = min(self.interrupts, 1)
+        reply = serve(self, message)
+        try:
+            self.send(reply)
+        except OSError:
+            pass  # seen as the end of the stream by the next recv
+
+    def show(self, text: str) -> None:
+        """Replace the live block by `text` (lines; '' erases it). Written in one go: no flicker."""
+        block = self._eraser()
+        self.lines = 0
+        if text:
+            self.lines = text.count("\n") + 1
+            block += os.fsencode(text.replace("\n", "\r\n")) + b"\r\n"
+        if block:
+            try:
+                write_all(2, block)
+            except OSError:
+                pass
+
+    def _eraser(self) -> bytes:
+        return b"\x1b[%dA\r\x1b[J" % self.lines if self.lines else b""
+
+    def erase(self) -> None:
+        """Take the live block away."""
+        if self.lines:
+            self.show("")
+
+
+def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) -> int | None:
+    """Make one call, starting the daemon when none answers.
+
+    Returns:
+        The exit status, or None when no daemon answers and `start` is false.
+
+    Raises:
+        Unavailable: it could not be made.
+    """
+    cache = os.path.abspath(cache_dir(env))
+    draining = False
+    for attempt in range(TRIES):
+        sock = connect(env, cache)
+        if sock is None:
+            if not start:
+                return None
+            from .launch import start_daemon
+
+            sock = start_daemon(env, cache, wait_for_lock=draining)
+        try:
+            return Call(sock).run(request, cache)
+        except Gone as gone:
+            draining = draining or gone.draining
+            if attempt == TRIES - 1:
+                break
+            if attempt or gone.draining:
+                import time
+
+                time.sleep(0.05 * (attempt + 1))
+        except ProtocolError as error:
+            raise Unavailable(
+                "protocol-error",
+                f"the daemon does not speak as expected: {error}",
+                "`pkgc daemon restart` replaces it",
+            ) from error
+        finally:
+            sock.close()
+    raise Unavailable(
+        "daemon-unavailable",
+        f"the pkgc daemon closed the connection {TRIES} times without an answer",
+        "`pkgc daemon logs` may tell why",
+    )
+
+
+def invoke(argv: list[str], env: dict[str, str]) -> dict[str, Any]:
+    """The request frame of a command line."""
+    return {
+        "t": "invoke",
+        "argv": argv,
+        "cwd": working_directory(),
+        "env": forwarded(env),
+        "terminal": terminal(),
+    }
+
+
+def working_directory() -> str:
+    """The working directory, or '/' when it is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
+
+
+def complain(error: Unavailable) -> int:
+    """Print an error of this side as the daemon prints its own; the exit status to end with."""
+    text = f"error[{error.code}]: {error.message}\n"
+    if error.hint:
+        text += f"hint: {error.hint}\n"
+    try:
+        write_all(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+    return error.status
+
+
+def wants_json(argv: list[str]) -> bool:
+    """Whether the command line (or PKGC_OUTPUT_FORMAT) asks for one JSON object on stdout."""
+    if "--output-format=json" in argv:
+        return True
+    for index, word in enumerate(argv[:-1]):
+        if word == "--output-format":
+            return argv[index + 1] == "json"
+    return os.environ.get("PKGC_OUTPUT_FORMAT") == "json"
+
+
+def main() -> NoReturn:
+    """Entry of the `pkgc` script: ends the process with the command's exit status."""
+    argv = sys.argv[1:]
+    env = dict(os.environ)
+    try:
+        if not argv or argv[0] in LOCAL or "--help" in argv or "-h" in argv:
+            from .local import main as local
+
+            status = local(argv, env)
+        else:
+            answer = call(invoke(argv, env), env)
+            status = 1 if answer is None else answer
+    except Unavailable as error:
+        if wants_json(argv):
+            from .local import json_error
+
+            write_all(1, json_error(error))
+        status = complain(error)
+    except (KeyboardInterrupt, Interrupted):
+        status = EXIT_INTERRUPTED
+    os._exit(status)  # no finalisation: nothing is left to flush, and it costs milliseconds
