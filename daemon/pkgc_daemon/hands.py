@@ -1,0 +1,164 @@
+"""The hands, by verb: what is done in a client's world, by the daemon itself or by the client.
+
+Plain synchronous functions of msgpack-able arguments.  They load what they need when they are called,
+so that a client which acts as hands starts quickly.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from .errors import InputError
+
+Progress = Callable[[int, int], None]
+Cancelled = Callable[[], bool]
+Hand = Callable[[dict[str, Any], Progress, Cancelled], dict[str, Any]]
+
+#: Bytes that one file of input may have.
+MAX_INPUT = 24 * 1024 * 1024
+
+
+def read_file(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """Read input files.
+
+    Args:
+        args: ``paths``: absolute paths, or '-' for standard input; ``optional``: a file that does not
+            exist (or may not be read) gives None instead of an error.
+
+    Raises:
+        InputError: `file-not-found`, `file-unreadable`, `file-too-large`.
+    """
+    optional = bool(args.get("optional"))
+    return {"files": [_read_one(path, optional=optional) for path in args["paths"]]}
+
+
+def _read_one(path: str, *, optional: bool) -> bytes | None:
+    try:
+        if path == "-":
+            return _read_all(0, "standard input")
+        # O_NONBLOCK: opening a FIFO without a writer must not hang a thread of the daemon
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if optional and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
+            return None
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise InputError("file-not-found", f"{path}: no such file") from error
+        raise InputError("file-unreadable", f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            if optional:
+                return None
+            raise InputError("file-unreadable", f"{path}: is a directory", hint="name a file in it")
+        os.set_blocking(fd, True)
+        return _read_all(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int, name: str) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while part := os.read(fd, 1 << 20):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_INPUT:
+                raise InputError("file-too-large", f"{name}: over {MAX_INPUT >> 20} MiB")
+    except OSError as error:
+        raise InputError("file-unreadable", f"{name}: cannot be read: {error.strerror}") from error
+    return b"".join(parts)
+
+
+def read_variables(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """The values of the variables that a requirements file names (R6); unset ones are absent.
+
+    Args:
+        args: ``names``: list of variable names.
+    """
+    return {"values": {name: os.environ[name] for name in args["names"] if name in os.environ}}
+
+
+def paths_exist(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """Which paths exist.
+
+    Args:
+        args: ``paths``: absolute paths.
+    """
+    return {"present": [os.path.exists(path) for path in args["paths"]]}
+
+
+def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """What stands at the place of an environment, and what an answer of its interpreter depends on.
+
+    Args:
+        args: ``venv``: absolute path.
+
+    Returns:
+        ``kind``: ``missing`` (nothing, or an empty folder), ``venv``, ``other``; ``python``: its interpreter,
+        or None; ``key``: `environments.interpreter.interpreter_key` of it.
+    """
+    from .environments.interpreter import interpreter_key
+
+    venv: str = args["venv"]
+    try:
+        names = os.listdir(venv)
+    except FileNotFoundError:
+        return {"kind": "missing", "python": None, "key": None}
+    except OSError as error:
+        raise InputError(
+            "not-an-environment", f"{venv} is not a virtual environment: {error.strerror}"
+        ) from error
+    if not set(names) - {".lock"}:
+        return {"kind": "missing", "python": None, "key": None}
+    python = next(
+        (path for name in ("python", "python3") if os.path.lexists(path := f"{venv}/bin/{name}")), None
+    )
+    kind = "venv" if "pyvenv.cfg" in names else "other"
+    return {"kind": kind, "python": python, "key": None if python is None else interpreter_key(python)}
+
+
+def find_python(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """See `environments.find.find_python`; ``key`` of what was found comes with it."""
+    from .environments.find import find_python as hand
+    from .environments.interpreter import interpreter_key
+
+    found = hand(args)
+    return found | {"key": interpreter_key(found["python"])}
+
+
+def probe_interpreter(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """See `environments.interpreter.probe_interpreter`."""
+    from .environments.interpreter import probe_interpreter as hand
+
+    return hand(args)
+
+
+def scan_environment(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """See `environments.scan.scan_environment`."""
+    from .environments.scan import scan_environment as hand
+
+    return hand(args)
+
+
+def apply_plan(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `installing.apply.apply_plan`."""
+    from .installing.apply import apply_plan as hand
+
+    return hand(args, progress, cancelled)
+
+
+HANDS: dict[str, Hand] = {
+    "read_file": read_file,
+    "read_variables": read_variables,
+    "paths_exist": paths_exist,
+    "locate_target": locate_target,
+    "find_python": find_python,
+    "probe_interpreter": probe_interpreter,
+    "scan_environment": scan_environment,
+    "apply_plan": apply_plan,
+}

@@ -1,0 +1,286 @@
+"""The nouns of pkgc, each with one meaning everywhere (design.md, section 2).
+
+Data passes through them in this order: a lock's line becomes a `Wanted`; an index or a folder offers
+`Candidate`s; fetching one gives an `Artifact`; unpacking and validating that gives a `Tree`; comparing
+`Installed` distributions with the lock gives a `Plan`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+#: Digest lengths in hex characters.
+DIGEST_LENGTHS: Mapping[str, int] = {
+    "md5": 32,
+    "sha1": 40,
+    "sha224": 56,
+    "sha256": 64,
+    "sha384": 96,
+    "sha512": 128,
+    "blake2b": 128,
+}
+#: Algorithms that `--hash` accepts and that satisfy hash-checking mode (standards.md H5).
+STRONG_ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
+
+_HEX = re.compile(r"[0-9a-f]+\Z")
+
+
+class Digest(NamedTuple):
+    """A hash of an artifact: algorithm and lower-case hex."""
+
+    algorithm: str
+    hex: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read ``alg:hex`` (or ``alg=hex``).
+
+        Raises:
+            ValueError: unknown algorithm, or the hex has the wrong length or alphabet.
+        """
+        algorithm, sep, value = text.replace("=", ":", 1).partition(":")
+        algorithm, value = algorithm.strip().lower(), value.strip().lower()
+        if not sep or algorithm not in DIGEST_LENGTHS:
+            raise ValueError(f"unknown hash algorithm in {text!r}")
+        if len(value) != DIGEST_LENGTHS[algorithm] or not _HEX.match(value):
+            raise ValueError(f"{algorithm} digest must be {DIGEST_LENGTHS[algorithm]} hex digits: {value!r}")
+        return cls(algorithm, value)
+
+
+class Place(NamedTuple):
+    """Where a line of input stands: file (as the user named it) and 1-based line number."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+#: The place of what no file says.
+NOWHERE = Place("", 0)
+
+OriginKind = Literal["index", "find-links", "url", "path", "directory", "vcs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a distribution comes from. URLs carry no credentials."""
+
+    kind: OriginKind
+    url: str
+    """The file's own URL."""
+    index: str | None = None
+    """The index (Simple API root) or the find-links page that named it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One line of a lock, after markers: exactly one version of one project."""
+
+    name: str
+    """Normalized (PEP 503)."""
+    version: str
+    """The pinned version, as written."""
+    hashes: frozenset[Digest] = frozenset()
+    """Allowed digests, any one of which is enough (H6); empty: unhashed pin."""
+    arbitrary: bool = False
+    """Pinned with ``===``: compare as strings."""
+    extras: frozenset[str] = frozenset()
+    place: Place = NOWHERE
+    text: str = ""
+    """The requirement as written, for messages."""
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One file that could satisfy a Wanted, with its origin. `url` may hold credentials; `origin` not."""
+
+    name: str
+    version: str
+    filename: str
+    url: str
+    origin: Origin
+    hashes: frozenset[Digest] = frozenset()
+    """Digests that the index advertises; they guard against corruption only (H7)."""
+    size: int | None = None
+    """Advisory for index files."""
+    requires_python: str | None = None
+    yanked: str | None = None
+    """The reason ('' when none is given), or None when not yanked (PEP 592)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Verified bytes, named by sha256."""
+
+    sha256: str
+    size: int
+    path: Path
+    digests: frozenset[Digest] = frozenset()
+    """Every digest that was computed or verified for these bytes, sha256 included."""
+
+
+class FileEntry(NamedTuple):
+    """One file of a Tree. Paths use '/' and are relative to the tree's root."""
+
+    path: str
+    size: int
+    executable: bool
+    sha256: str
+    """Hex."""
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a Tree holds: recorded when it is unpacked, compared when it is used (invariant 6)."""
+
+    sha256: str
+    """Of the wheel's bytes."""
+    filename: str
+    name: str
+    version: str
+    dist_info: str
+    """Name of the tree's one .dist-info folder."""
+    data_dir: str | None
+    """Name of the .data folder, when the wheel has one."""
+    root_is_purelib: bool
+    files: tuple[FileEntry, ...]
+    """Every file, RECORD included, sorted by path."""
+    console_scripts: tuple[tuple[str, str], ...] = ()
+    """(script name, 'module:attr'), already validated (E1-E4)."""
+    gui_scripts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """An unpacked, validated wheel in the store."""
+
+    sha256: str
+    root: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One distribution found in an environment, and what its records say of where it came from."""
+
+    name: str
+    """Normalized."""
+    version: str
+    dist_info: str
+    """Absolute path of its .dist-info or .egg-info folder (or file)."""
+    installer: str | None = None
+    hashes: frozenset[Digest] = frozenset()
+    """Recorded by provenance_url.json or direct_url.json (archive_info.hashes)."""
+    origin: Origin | None = None
+    """None: unknown, because another tool installed it."""
+    direct: bool = False
+    """Installed from a direct URL, a path, a directory or a VCS (PEP 610)."""
+    removable: bool = True
+    """False without RECORD: such a distribution must not be uninstalled (D2)."""
+    damaged: str | None = None
+    """Why its files cannot be trusted (missing top-level entry, missing METADATA), or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What a probe told of an interpreter: everything that selection and installing need."""
+
+    executable: str
+    """sys.executable as the environment names it."""
+    version: str
+    """X.Y.Z"""
+    implementation: str
+    """sys.implementation.name"""
+    cache_tag: str
+    prefix: str
+    base_prefix: str
+    markers: Mapping[str, str]
+    """PEP 508 variables of the target."""
+    tags: tuple[str, ...]
+    """Wheel tags in order of preference, most preferred first."""
+    paths: Mapping[str, str]
+    """sysconfig paths: purelib, platlib, scripts, data, include (for a venv, the venv's)."""
+    externally_managed: str | None = None
+    """The text of EXTERNALLY-MANAGED (PEP 668), or None."""
+    pycache_magic: str = ""
+    """importlib.util.MAGIC_NUMBER, hex."""
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether this is the interpreter of a virtual environment (PEP 405)."""
+        return self.prefix != self.base_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """An installed distribution that already satisfies the lock."""
+
+    installed: Installed
+    wanted: Wanted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """An installed distribution to take away, and why."""
+
+    installed: Installed
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """A Wanted to install; `replaces` names what it takes the place of, `reason` says why."""
+
+    wanted: Wanted
+    reason: str
+    replaces: Installed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to change in an environment; a pure function of lock and installed state."""
+
+    keep: tuple[Keep, ...] = ()
+    remove: tuple[Remove, ...] = ()
+    add: tuple[Add, ...] = ()
+
+    @property
+    def is_noop(self) -> bool:
+        """Whether the environment is right as it is."""
+        return not self.remove and not self.add
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """Where to look for files: the sum of command line, requirements files, config, pip's config."""
+
+    indexes: tuple[str, ...] = ()
+    """Simple API roots in order of priority; may hold credentials; empty with `no_index`."""
+    find_links: tuple[str, ...] = ()
+    """Pages or directories of files (absolute paths or URLs)."""
+    no_index: bool = False
+    trusted_hosts: tuple[str, ...] = ()
+    cert: str | None = None
+    """PEM bundle that replaces the system trust store."""
+    client_cert: str | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """scheme ('http', 'https', 'all', 'no') -> proxy URL, from the client's environment."""
+    netrc: str | None = None
+    """Path of the netrc file of the caller, if there is one."""
+
+
+JSON = dict[str, Any]
