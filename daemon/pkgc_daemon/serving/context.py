@@ -1,0 +1,68 @@
+"""Context: what one call has at hand: the client's world, its environment, its output, the services."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pkgc_daemon.inputs.config import Config
+from pkgc_daemon.inputs.given import RequirementsInput
+from pkgc_daemon.inputs.indexes import IndexChoice, environment_choice, index_options
+from pkgc_daemon.inputs.pipconfig import PipConfiguration, merge_pip_configuration, pip_configuration_files
+from pkgc_daemon.vocabulary import IndexOptions
+
+from .calls import InputCall
+from .cli import command_line_indexes
+from .hostcalls import World
+from .output import Output
+
+if TYPE_CHECKING:
+    from .services import Services
+    from .targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One call's surroundings; immutable after it was admitted."""
+
+    services: Services
+    world: World
+    output: Output
+    env: Mapping[str, str]
+    config: Config
+
+    async def index_options(self, call: InputCall, given: RequirementsInput, target: Target) -> IndexOptions:
+        """Where this call looks for files.
+
+        pip's configuration is read only when nothing of pkgc's own names an index.
+
+        Raises:
+            InputError: a variable or a configuration file is invalid.
+        """
+        cli = command_line_indexes(call)
+        pip = None
+        if not self._names_files(cli, given):
+            pip = await self._pip_configuration(target)
+        return index_options(cli=cli, given=given, config=self.config, pip=pip, env=self.env, cwd=call.cwd)
+
+    def _names_files(self, cli: IndexChoice, given: RequirementsInput) -> bool:
+        own = self.config.options
+        return bool(
+            cli.names_files
+            or environment_choice(self.env).names_files
+            or given.index_url
+            or given.extra_index_urls
+            or given.find_links
+            or given.no_index
+            or any(own.get(key) for key in ("index-url", "extra-index-url", "find-links", "no-index"))
+        )
+
+    async def _pip_configuration(self, target: Target) -> PipConfiguration:
+        home = self.env.get("HOME", "/")
+        prefix = target.interpreter.prefix if target.exists else None
+        files = [path for path in pip_configuration_files(self.env, home, prefix) if os.path.isabs(path)]
+        contents = await self.world.read_files(files, optional=True)
+        found = {path: data for path, data in zip(files, contents, strict=True) if data is not None}
+        return merge_pip_configuration(found, self.env)

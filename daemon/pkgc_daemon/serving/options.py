@@ -1,0 +1,396 @@
+"""The one table of commands and options that the parser, the variables, config.toml, help and docs follow.
+
+It parses nothing: `cli` feeds the table to typer, `values` reads variables and config by it, `help` and
+`reference` print it.  An option that is not here does not exist anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["flag", "toggle", "one", "many", "count"]
+"""flag: --x; toggle: --x/--no-x; one: the last value counts; many: values add up; count: -vv."""
+
+ValueKind = Literal["text", "choice", "path", "location", "python", "name", "format"]
+"""What a value is: `location` is a URL or a path, `format` a project name, ``:all:`` or ``:none:``."""
+
+Panel = Literal["Input", "Index", "Environment", "Cache", "Output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: its flag is ``--KEY``, its variable ``PKGC_KEY``, its config.toml key ``KEY``."""
+
+    key: str
+    kind: Kind
+    help: str
+    panel: Panel
+    value: ValueKind = "text"
+    short: str | None = None
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    default: str = ""
+    """The default in words, for help and docs."""
+
+    @property
+    def flag(self) -> str:
+        """The long flag."""
+        return f"--{self.key}"
+
+    @property
+    def negation(self) -> str | None:
+        """The flag that switches a toggle off."""
+        return f"--no-{self.key}" if self.kind == "toggle" else None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "PKGC_" + self.key.upper().replace("-", "_")
+
+    @property
+    def parameter(self) -> str:
+        """The name as a Python identifier."""
+        return self.key.replace("-", "_")
+
+    @property
+    def takes_value(self) -> bool:
+        """Whether the flag is followed by a value."""
+        return self.kind in ("one", "many")
+
+    @property
+    def spelling(self) -> str:
+        """The flags as help shows them: ``-p, --python PY``."""
+        flags = self.flag if self.negation is None else f"{self.flag} / {self.negation}"
+        short = f"{self.short}, " if self.short else ""
+        return f"{short}{flags} {self.value_name}".rstrip()
+
+    @property
+    def value_name(self) -> str:
+        """The placeholder for the value, or ''."""
+        return ("|".join(self.choices) or self.metavar) if self.takes_value else ""
+
+
+LINK_MODES = ("auto", "hardlink", "reflink", "copy", "symlink")
+OUTPUT_FORMATS = ("text", "json")
+COLORS = ("auto", "always", "never")
+
+_TABLE = (
+    Option(
+        "constraint",
+        "many",
+        "Constraints file: pins and hashes for what the sources name.",
+        "Input",
+        value="path",
+        short="-c",
+        metavar="FILE",
+    ),
+    Option(
+        "require-hashes",
+        "toggle",
+        "Refuse every requirement without a hash.",
+        "Input",
+        default="on as soon as one requirement has a hash",
+    ),
+    Option(
+        "only-binary",
+        "many",
+        "Use wheels only for these projects (names, ':all:' or ':none:', comma separated).",
+        "Input",
+        value="format",
+        metavar="NAMES",
+    ),
+    Option(
+        "no-binary",
+        "many",
+        "Use no wheels for these projects (names, ':all:' or ':none:', comma separated).",
+        "Input",
+        value="format",
+        metavar="NAMES",
+    ),
+    Option(
+        "index-url",
+        "one",
+        "Root of the package index (Simple API): URL or directory.",
+        "Index",
+        value="location",
+        short="-i",
+        metavar="URL",
+        default="what the sources or pip's configuration name, else PyPI",
+    ),
+    Option(
+        "extra-index-url",
+        "many",
+        "Further index, asked after --index-url.",
+        "Index",
+        value="location",
+        metavar="URL",
+    ),
+    Option(
+        "find-links",
+        "many",
+        "Directory or page with links to files, asked before any index.",
+        "Index",
+        value="location",
+        short="-f",
+        metavar="PLACE",
+    ),
+    Option("no-index", "flag", "Use no index, only --find-links.", "Index"),
+    Option("offline", "flag", "Use no network: only what the cache holds.", "Index"),
+    Option("refresh", "flag", "Ask the indexes again for every project.", "Index"),
+    Option(
+        "refresh-package",
+        "many",
+        "Ask the indexes again for this project.",
+        "Index",
+        value="name",
+        metavar="NAME",
+    ),
+    Option(
+        "venv",
+        "one",
+        "Virtual environment to work on; sync creates it when missing.",
+        "Environment",
+        value="path",
+        metavar="DIR",
+        default="$VIRTUAL_ENV, else ./.venv",
+    ),
+    Option(
+        "python",
+        "one",
+        "Interpreter: version, command name or path.",
+        "Environment",
+        value="python",
+        short="-p",
+        metavar="PY",
+        default="that of the environment, else the first python3 on PATH",
+    ),
+    Option(
+        "link-mode",
+        "one",
+        "How files get from the cache into the environment.",
+        "Environment",
+        value="choice",
+        choices=LINK_MODES,
+        default="auto",
+    ),
+    Option(
+        "compile-bytecode",
+        "toggle",
+        "Compile installed modules to bytecode.",
+        "Environment",
+        default="off",
+    ),
+    Option("reinstall", "flag", "Install everything anew, even what is right already.", "Environment"),
+    Option(
+        "reinstall-package",
+        "many",
+        "Install this project anew.",
+        "Environment",
+        value="name",
+        metavar="NAME",
+    ),
+    Option("inexact", "flag", "Keep installed packages that the sources do not name.", "Environment"),
+    Option("strict", "flag", "Fail where packages overlap with different files.", "Environment"),
+    Option("dry-run", "flag", "Say what would change, and change nothing.", "Environment"),
+    Option("check", "flag", "Change nothing; exit status 1 if something would change.", "Environment"),
+    Option(
+        "output-format",
+        "one",
+        "Text for people, or one JSON object on stdout.",
+        "Output",
+        value="choice",
+        choices=OUTPUT_FORMATS,
+        default="text",
+    ),
+    Option("quiet", "count", "Print errors only.", "Output", short="-q"),
+    Option("verbose", "count", "Print details; repeat for more.", "Output", short="-v"),
+    Option("no-progress", "flag", "Show no progress.", "Output"),
+    Option(
+        "color",
+        "one",
+        "Use colors.",
+        "Output",
+        value="choice",
+        choices=COLORS,
+        default="auto; NO_COLOR and FORCE_COLOR are respected",
+    ),
+)
+
+#: Every option by its key, in the order of help.
+OPTIONS: Mapping[str, Option] = {option.key: option for option in _TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of the command line."""
+
+    name: str
+    """With its group: ``sync``, ``cache clean``."""
+    summary: str
+    options: tuple[str, ...] = ()
+    """Keys of `OPTIONS`."""
+    argument: str = ""
+    """Placeholder of the positional arguments: ``SOURCE`` or ``NAME``, or ''."""
+    required: bool = False
+    """Whether at least one argument must be given."""
+    local: bool = False
+    """Whether the client carries it out by itself, without a daemon."""
+    notes: str = ""
+    """A further paragraph of help."""
+    own_options: tuple[tuple[str, str], ...] = ()
+    """(spelling, help) of options without variable and key, which the client or the daemon's main parses."""
+
+    @property
+    def usage(self) -> str:
+        """The synopsis without ``pkgc``."""
+        argument = f"{self.argument}..." if self.required else f"[{self.argument}]..."
+        return " ".join(
+            (
+                self.name,
+                *(("[OPTIONS]",) if self.options or self.own_options else ()),
+                *((argument,) if self.argument else ()),
+            )
+        )
+
+
+_DISPLAY = ("output-format", "quiet", "verbose", "color")
+_INPUT = ("constraint", "require-hashes", "only-binary", "no-binary")
+_INDEX = (
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "no-index",
+    "offline",
+    "refresh",
+    "refresh-package",
+)
+_PLACING = (
+    "link-mode",
+    "compile-bytecode",
+    "reinstall",
+    "reinstall-package",
+    "inexact",
+    "strict",
+    "dry-run",
+    "check",
+)
+_SOURCES = "SOURCE is a requirements file with pinned versions; '-' means standard input."
+
+_IDLE_EXIT = ("--idle-exit SECONDS", "Go away after that time without a client; 0: never.")
+
+_COMMANDS = (
+    Command(
+        "sync",
+        "Make a virtual environment equal to a lock.",
+        (*_INPUT, *_INDEX, "venv", "python", *_PLACING, *_DISPLAY, "no-progress"),
+        argument="SOURCE",
+        notes=f"{_SOURCES} Default: the lock or requirements file found in the working directory.",
+    ),
+    Command(
+        "fetch",
+        "Download and verify what a lock names into the cache; install nothing.",
+        (*_INPUT, *_INDEX, "python", *_DISPLAY, "no-progress"),
+        argument="SOURCE",
+        required=True,
+        notes=_SOURCES,
+    ),
+    Command("list", "List the packages of a virtual environment.", ("venv", *_DISPLAY)),
+    Command("cache dir", "Print where the cache is.", _DISPLAY),
+    Command("cache size", "Print how much the cache holds.", _DISPLAY),
+    Command("cache list", "List the files in the cache.", _DISPLAY),
+    Command(
+        "cache verify", "Hash everything in the cache again and report damage.", (*_DISPLAY, "no-progress")
+    ),
+    Command(
+        "cache clean",
+        "Remove projects from the cache, or everything.",
+        _DISPLAY,
+        argument="NAME",
+        notes="Without a NAME everything that no running command uses is removed.",
+    ),
+    Command("status", "Show what the daemon is doing (same as 'daemon status').", _DISPLAY),
+    Command(
+        "daemon run",
+        "Run the daemon in the foreground.",
+        local=True,
+        own_options=(
+            ("--socket PATH", "Where to listen. [default: PKGC_SOCKET, else in the runtime directory]"),
+            ("--cache-dir DIR", "The cache to serve. [default: PKGC_CACHE_DIR, else the user's]"),
+            _IDLE_EXIT,
+            ("--wait-lock SECONDS", "Wait so long for a daemon that still holds the cache."),
+            ("--log-level LEVEL", "How much to log."),
+        ),
+    ),
+    Command(
+        "daemon start",
+        "Start the daemon in the background, unless it runs.",
+        local=True,
+        own_options=(_IDLE_EXIT,),
+    ),
+    Command("daemon stop", "Stop the daemon; returns when it is gone.", local=True),
+    Command("daemon restart", "Stop the daemon and start it again.", local=True),
+    Command(
+        "daemon status",
+        "Show whether the daemon runs, and what it is doing.",
+        _DISPLAY,
+        local=True,
+    ),
+    Command(
+        "daemon logs",
+        "Print the log of the daemon.",
+        local=True,
+        own_options=(
+            ("-n, --lines N", "How many of the last lines. [default: 200]"),
+            ("-f, --follow", "Go on with what is added."),
+        ),
+    ),
+)
+
+#: Every command by its full name, in the order of help.
+COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMANDS}
+
+#: Commands that are only a first word.
+GROUPS: Mapping[str, str] = {
+    "cache": "Look at the cache, verify it, clean it.",
+    "daemon": "Start, stop and watch the daemon.",
+}
+
+#: Variables that are no options.
+VARIABLES: Mapping[str, str] = {
+    "PKGC_SOCKET": "Socket of the daemon.",
+    "PKGC_CACHE_DIR": "Directory of the cache.",
+    "PKGC_CONFIG": "The configuration file, instead of config.toml in its usual place.",
+    "PKGC_IDLE_EXIT": "Seconds without a client after which a daemon that was started by need goes away.",
+    "PKGC_TRUSTED_HOST": "Hosts whose certificate is not checked, separated by blanks.",
+    "PKGC_CERT": "PEM bundle to trust instead of the system's; else SSL_CERT_FILE.",
+    "PKGC_CLIENT_CERT": "PEM file with certificate and key to show to servers.",
+    "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY": "Proxies, also in lower case.",
+    "NETRC": "File with credentials by host, instead of ~/.netrc.",
+    "VIRTUAL_ENV": "The environment, where neither --venv nor its variable or key names one.",
+    "NO_COLOR": "Not empty: no colors, unless --color or PKGC_COLOR says so.",
+    "FORCE_COLOR": "Neither empty nor 0: colors even without a terminal.",
+}
+
+#: Keys of config.toml that are no options of the command line.
+CONFIG_ONLY: Mapping[str, str] = {
+    "trusted-host": "List: hosts whose certificate is not checked (`PKGC_TRUSTED_HOST`).",
+    "cert": "PEM bundle to trust instead of the system's (`PKGC_CERT`, `SSL_CERT_FILE`).",
+    "client-cert": "PEM file with certificate and key to show to servers (`PKGC_CLIENT_CERT`).",
+    "cache.dir": "Directory of the cache (`PKGC_CACHE_DIR`).",
+    "cache.max-size": 'Size limit of the cache: bytes, or text such as "20GB".',
+    "network.concurrent-downloads": "How many files are downloaded at once.",
+    "network.concurrent-per-host": "How many of them from one host.",
+    "network.connect-timeout": "Seconds until a connection must stand.",
+    "network.stall-timeout": "Seconds without a byte until a transfer counts as stalled.",
+    "network.retries": "Attempts without progress until a transfer is given up.",
+}
+
+#: Exit statuses.
+EXITS: Mapping[int, str] = {
+    0: "Done.",
+    1: "The operation failed, or --check found differences.",
+    2: "Wrong usage, or an input that cannot be read or is invalid.",
+    130: "Interrupted.",
+}

@@ -1,0 +1,199 @@
+"""Services: everything that lives as long as the daemon and is shared by all calls."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
+from pkgc_daemon.fetching.patience import PatienceLimits
+from pkgc_daemon.fetching.transport import Transport
+from pkgc_daemon.inputs.config import Config, parse_config
+from pkgc_daemon.selection.choose import Selector
+from pkgc_daemon.selection.indexes import IndexClient
+from pkgc_daemon.store.lock import CacheLock
+from pkgc_daemon.store.store import Store
+from pkgc_protocol import PROTOCOL, __version__
+
+from .hostcalls import World
+from .obtaining import Obtainer
+from .reading import LockReader
+from .session import Session
+from .targets import Targets
+
+if TYPE_CHECKING:
+    from .server import Server
+
+#: Threads for what the daemon does in its own world: reading, scanning, applying.
+HANDS = 8
+#: Seconds between two attempts at a cache that another daemon holds.
+LOCK_POLL = 0.05
+
+
+class Services:
+    """The daemon's parts, put together. Use `open`."""
+
+    version = __version__
+
+    def __init__(
+        self, cache_dir: Path, lock: CacheLock, store: Store, transport: Transport, config: Config
+    ) -> None:
+        self.cache_dir = cache_dir
+        self.store = store
+        self.executor = ThreadPoolExecutor(HANDS, thread_name_prefix="pkgc-hand")
+        self.reader = LockReader()
+        self.targets = Targets(store)
+        self._lock = lock
+        self._transport = transport
+        self._indexes = IndexClient(transport, store)
+        self._selector = Selector(self._indexes, store)
+        self._fetcher = Fetcher(
+            transport, store.incoming, store.publish_artifact, limits=fetch_limits(config.network)
+        )
+        self.obtainer = Obtainer(store, self._selector, self._fetcher)
+        self._server: Server | None = None
+        self._socket = Path()
+        self._configs: dict[str, tuple[bytes, Config]] = {}
+
+    @classmethod
+    async def open(cls, cache_dir: Path, *, wait_lock: float) -> Services:
+        """Take the cache and open what is in it.
+
+        Raises:
+            PkgcError: `cache-locked` (for longer than `wait_lock` seconds), `cache-unusable`,
+                `catalog-too-new`.
+        """
+        deadline = time.monotonic() + wait_lock
+        while True:
+            try:
+                lock = await asyncio.to_thread(CacheLock, cache_dir)
+                break
+            except PkgcError as error:
+                if error.code != "cache-locked" or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(LOCK_POLL)
+        try:
+            config = await asyncio.to_thread(own_config)
+            store = await Store.open(cache_dir, lock=lock)
+        except BaseException:
+            lock.release()
+            raise
+        return cls(cache_dir, lock, store, Transport(patience_limits(config.network)), config)
+
+    async def close(self) -> None:
+        """Close everything in the reverse order; the cache's lock last."""
+        await self._fetcher.close()
+        await self._indexes.close()
+        await self._transport.close()
+        await asyncio.to_thread(self.executor.shutdown)
+        await self.store.close()  # releases the cache's lock at last
+
+    def announce(self, socket: Path) -> None:
+        """Write beside the cache's lock where this daemon listens."""
+        self._lock.announce(str(socket))
+
+    def withdraw(self) -> None:
+        """Take that note back: from now on nobody is served here."""
+        self._lock.withdraw()
+
+    def attach(self, server: Server, socket: Path) -> None:
+        """The front, for `status`."""
+        self._server, self._socket = server, socket
+
+    async def serve(self, session: Session, request: dict[str, Any]) -> int:
+        """Carry out one invocation."""
+        from .commands import run
+
+        return await run(self, session, request)
+
+    async def background(self) -> None:
+        """What is done while nobody waits: load what the first call would load."""
+        await asyncio.sleep(0)
+        from . import commands  # noqa: F401  (typer and the renderers: tens of milliseconds)
+
+        await asyncio.Event().wait()
+
+    async def config(self, world: World, path: str) -> Config:
+        """The client's config.toml, parsed once per content.
+
+        Raises:
+            InputError: `invalid-config`.
+        """
+        data = (await world.read_files([path], optional=True))[0]
+        if data is None:
+            return Config()
+        digest = hashlib.blake2b(data).digest()
+        known = self._configs.get(path)
+        if known is not None and known[0] == digest:
+            return known[1]
+        config = parse_config(data, path)
+        if len(self._configs) > 64:
+            self._configs.clear()
+        self._configs[path] = (digest, config)
+        return config
+
+    async def status(self) -> dict[str, Any]:
+        """What `pkgc status` shows."""
+        server = self._server
+        assert server is not None
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "version": __version__,
+            "protocol": ".".join(map(str, PROTOCOL)),
+            "socket": str(self._socket),
+            "cache_dir": str(self.cache_dir),
+            "uptime_s": round(time.time() - server.started_at, 3),
+            "clients": server.clients,
+            "calls": {"running": server.running, "served": server.served},
+            "refused": dict(server.refused),
+            "rss_bytes": await asyncio.to_thread(_memory),
+        }
+
+
+def fetch_limits(network: Mapping[str, Any]) -> FetchLimits:
+    """How much is fetched at once, as config.toml says."""
+    given = {
+        "downloads": network.get("concurrent-downloads"),
+        "downloads_per_host": network.get("concurrent-per-host"),
+    }
+    return FetchLimits(**{key: value for key, value in given.items() if value is not None})
+
+
+def patience_limits(network: Mapping[str, Any]) -> PatienceLimits:
+    """How long and how often is tried, as config.toml says."""
+    given = {
+        "connect_timeout": network.get("connect-timeout"),
+        "stall_timeout": network.get("stall-timeout"),
+        "attempts": network.get("retries"),
+    }
+    return PatienceLimits(**{key: value for key, value in given.items() if value is not None})
+
+
+def _memory() -> int | None:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def own_config() -> Config:
+    """The daemon's own config.toml: the limits of the network are the daemon's, not a call's.
+
+    Raises:
+        InputError: `invalid-config`.
+    """
+    from pkgc_protocol.places import config_file
+
+    path = config_file(dict(os.environ))
+    try:
+        return parse_config(Path(path).read_bytes(), path)
+    except OSError:
+        return Config()
