@@ -1,0 +1,307 @@
+"""What is installed in an environment (the hand `scan_environment`); how it should be is not known here.
+
+A warm scan of unchanged distributions costs a few `stat` calls each: what was read is remembered in memory
+with the identity of every file that it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.vocabulary import Digest, Installed, Origin
+
+from .records import Read, is_distribution, read_distribution
+from .running import explain
+
+#: Directories (site-packages) of which the last state is remembered.
+_MAX_SITES = 64
+#: Files changed less than this long before they were read (ns) are read again next time: a later change
+#: within the clock's granularity would leave the same mtime.
+_SETTLED = 50_000_000
+#: Record files whose change in place must be seen; a dist-info folder's own mtime shows additions and
+#: removals, but not those.
+_WATCHED = (
+    "METADATA",
+    "RECORD",
+    "INSTALLER",
+    "direct_url.json",
+    "provenance_url.json",
+    "PKG-INFO",
+    "EGG-INFO/PKG-INFO",
+)
+
+Stamp = tuple[int, int, int]
+
+
+class _Entry(NamedTuple):
+    """What was read of one distribution, and what it depends on."""
+
+    read: Read
+    stamp: Stamp
+    """Of the .dist-info folder (or the .egg-info file)."""
+    files: tuple[tuple[str, Stamp], ...]
+    """Absolute path and identity of the watched files that exist."""
+    settled: bool
+    token: bytes
+    """`stamp` and `files` for the fingerprint."""
+
+
+_sites: OrderedDict[tuple[str, str], dict[str, _Entry]] = OrderedDict()
+_sites_lock = threading.Lock()
+
+
+def scan_environment(args: dict[str, Any]) -> dict[str, Any]:
+    """List what is installed (a hand).
+
+    Args:
+        args: ``prefix``, ``purelib``, ``platlib``: absolute paths (from a probe). Optional: ``scripts``
+            (default: ``bin`` in the prefix).
+
+    Returns:
+        ``fingerprint``: differs whenever anything that was looked at does; ``distributions``: maps with the
+        fields of `Installed` (see `installed_from_wire`), sorted by name and path; ``interrupted``: a
+        transaction's journal was left behind (``.pkgc/journal``); ``seeded``: pip, setuptools, wheel and uv
+        belong to the environment (see `is_seeded`); ``pyvenv``: the keys of pyvenv.cfg, lower case.
+
+    Raises:
+        PkgcError: ``not-an-environment``, ``no-permission``, ``io-error``.
+    """
+    prefix: str = args["prefix"]
+    scripts: str = args.get("scripts") or os.path.join(prefix, "bin")
+    digest = hashlib.sha256()
+    try:
+        pyvenv = _read_pyvenv(prefix, digest)
+        interrupted = os.path.lexists(os.path.join(prefix, ".pkgc", "journal"))
+        digest.update(b"interrupted" if interrupted else b"whole")
+        script_names = _names(scripts, digest)
+        found: list[dict[str, Any]] = []
+        for site in _distinct(args["purelib"], args["platlib"]):
+            found += _scan_site(site, scripts, script_names, digest)
+    except OSError as error:
+        raise explain(error, "cannot read the environment", prefix) from error
+    _mark_duplicates(found)
+    found.sort(key=lambda wire: (wire["name"], wire["dist_info"]))
+    return {
+        "fingerprint": digest.hexdigest(),
+        "distributions": found,
+        "interrupted": interrupted,
+        "seeded": is_seeded(pyvenv),
+        "pyvenv": pyvenv,
+    }
+
+
+def is_seeded(pyvenv: Mapping[str, str]) -> bool:
+    """Whether pip, setuptools, wheel and uv were put there with the environment, so that they must stay.
+
+    That is so for an environment made by `python -m venv` or virtualenv, and for one of uv's with
+    ``seed = true``; pkgc and uv otherwise seed nothing.
+    """
+    if not pyvenv or "pkgc" in pyvenv:
+        return False
+    return "uv" not in pyvenv or pyvenv.get("seed", "").lower() == "true"
+
+
+def parse_pyvenv(text: str) -> dict[str, str]:
+    """The keys of a pyvenv.cfg, lower case, as `site` reads them (PEP 405): no sections, no quotes."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            found[key.strip().lower()] = value.strip()
+    return found
+
+
+def installed_from_wire(data: Mapping[str, Any]) -> tuple[Installed, ...]:
+    """Build `Installed` from the answer of `scan_environment`, which may come from another user.
+
+    Digests of unknown algorithms or of wrong length are left out: they cannot satisfy anything.
+
+    Raises:
+        PkgcError: ``scan-failed``: it is not such an answer.
+    """
+    try:
+        return tuple(_installed(wire) for wire in data["distributions"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PkgcError(
+            "scan-failed",
+            "the description of the environment is not complete",
+            context=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _installed(wire: Mapping[str, Any]) -> Installed:
+    origin = wire["origin"]
+    hashes = wire["hashes"]
+    return Installed(
+        name=_text(wire["name"]),
+        version=_text(wire["version"]),
+        dist_info=_text(wire["dist_info"]),
+        installer=None if wire["installer"] is None else _text(wire["installer"]),
+        hashes=frozenset(_digests(hashes)) if hashes else frozenset(),
+        origin=None if origin is None else _origin(origin),
+        direct=bool(wire["direct"]),
+        removable=bool(wire["removable"]),
+        damaged=None if wire["damaged"] is None else _text(wire["damaged"]),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, found {type(value).__name__}")
+    return value
+
+
+def _digests(pairs: list[list[str]]) -> list[Digest]:
+    found = []
+    for algorithm, value in pairs:
+        try:
+            found.append(Digest.parse(f"{algorithm}:{value}"))
+        except ValueError:
+            continue
+    return found
+
+
+def _origin(data: Mapping[str, Any]) -> Origin:
+    kind = data["kind"]
+    if kind not in ("index", "find-links", "url", "path", "directory", "vcs"):
+        raise ValueError(f"unknown kind of origin: {kind!r}")
+    index = data["index"]
+    return Origin(kind, redact(_text(data["url"])), None if index is None else redact(_text(index)))
+
+
+def _distinct(purelib: str, platlib: str) -> list[str]:
+    """Both, unless they are one directory (``lib64`` is often a link to ``lib``)."""
+    if purelib == platlib or os.path.realpath(purelib) == os.path.realpath(platlib):
+        return [purelib]
+    return [purelib, platlib]
+
+
+def _read_pyvenv(prefix: str, digest: hashlib._Hash) -> dict[str, str]:
+    path = os.path.join(prefix, "pyvenv.cfg")
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(1 << 20)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not os.path.isdir(prefix):
+            raise PkgcError("not-an-environment", f"there is no environment at {prefix}") from error
+        text = ""
+    digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    return parse_pyvenv(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+
+def _names(folder: str, digest: hashlib._Hash) -> set[str]:
+    """Names in a directory ('__pycache__' is left out: running a program may create it)."""
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    if "__pycache__" in names:
+        names.remove("__pycache__")
+    digest.update("\0".join((folder, *names)).encode("utf-8", "surrogateescape") + b"\0\0")
+    return set(names)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _scan_site(
+    site: str, scripts: str, script_names: set[str], digest: hashlib._Hash
+) -> list[dict[str, Any]]:
+    names = _names(site, digest)
+    with _sites_lock:
+        before = _sites.get((site, scripts), {})
+    now: dict[str, _Entry] = {}
+    found = []
+    for name in sorted(filter(is_distribution, names)):
+        entry = before.get(name)
+        if entry is None or not entry.settled or not _is_current(site, name, entry):
+            try:
+                entry = _read(site, name, scripts)
+            except FileNotFoundError:  # removed since the listing
+                digest.update(b"gone\0")
+                continue
+        now[name] = entry
+        digest.update(entry.token)
+        found.append(_with_missing(entry.read, site, names, scripts, script_names))
+    with _sites_lock:
+        _sites[site, scripts] = now
+        _sites.move_to_end((site, scripts))
+        while len(_sites) > _MAX_SITES:
+            _sites.popitem(last=False)
+    return found
+
+
+def _is_current(site: str, name: str, entry: _Entry) -> bool:
+    stat = os.stat
+    try:
+        if _stamp(stat(f"{site}/{name}")) != entry.stamp:
+            return False
+        for path, stamp in entry.files:
+            status = stat(path)
+            if (status.st_mtime_ns, status.st_size, status.st_ino) != stamp:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _read(site: str, name: str, scripts: str) -> _Entry:
+    """Read one distribution; identities are taken first, so that a change while reading is seen next time.
+
+    Raises:
+        FileNotFoundError: it has gone.
+    """
+    folder = f"{site}/{name}"
+    started = time.time_ns()
+    stamp = _stamp(os.stat(folder))
+    files = []
+    for file in _WATCHED:
+        path = f"{folder}/{file}"
+        try:
+            files.append((path, _stamp(os.stat(path))))
+        except OSError:
+            continue
+    newest = max(stamp[0], *(mtime for _, (mtime, _, _) in files), 0)
+    read = read_distribution(site, name, scripts)
+    token = repr((name, stamp, files)).encode()
+    return _Entry(read, stamp, tuple(files), newest + _SETTLED < started, token)
+
+
+def _with_missing(
+    read: Read, site: str, names: set[str], scripts: str, script_names: set[str]
+) -> dict[str, Any]:
+    """The distribution's map, with the damage that shows in the listings: an entry of RECORD is gone."""
+    wire = read.wire
+    if wire["damaged"] is not None:
+        return dict(wire)
+    for wanted, present, folder in ((read.entries, names, site), (read.scripts, script_names, scripts)):
+        if not present.issuperset(wanted):
+            for name in wanted:
+                # The listing may spell it differently: case-insensitive or normalizing file systems.
+                if name not in present and not os.path.lexists(os.path.join(folder, name)):
+                    shown = os.path.join(folder, name).encode("utf-8", "backslashreplace").decode()
+                    return {**wire, "damaged": f"{shown}, listed in RECORD, is missing"}
+    return dict(wire)
+
+
+def _mark_duplicates(found: list[dict[str, Any]]) -> None:
+    """Two records of one project: whose files are there cannot be told, so neither is trusted."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for wire in found:
+        by_name.setdefault(wire["name"], []).append(wire)
+    if len(by_name) == len(found):
+        return
+    for same in by_name.values():
+        if len(same) > 1:
+            where = ", ".join(sorted(os.path.basename(wire["dist_info"]) for wire in same))
+            for wire in same:
+                wire["damaged"] = wire["damaged"] or f"installed more than once: {where}"
