@@ -64,7 +64,7 @@ class Obtained:
             "archive_info": {"hashes": hashes | {"sha256": self.tree.sha256}},
         }
         if self.origin.index is not None:
-            record["pkgc"] = {"index": redact(self.origin.index)}
+            record["pkgc"] = {"index": redact(self.origin.index), "kind": self.origin.kind}
         return record
 
 
