@@ -297,10 +297,11 @@ def _write_page(folder: Path, page: dict[str, Any], anchors: list[str]) -> None:
 
 
 def _facts(wheels: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """sha256, size and METADATA of each wheel, kept in `.check-data` by name, size and mtime."""
+    """sha256, size and METADATA of each wheel; of those in `.check-data` kept by name, size and mtime."""
     kept = DATA / "facts.json"
     known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     facts = {}
+    new = False
     for wheel in wheels:
         stat = wheel.stat()
         key = f"{wheel.name}|{stat.st_size}|{stat.st_mtime_ns}"
@@ -308,8 +309,10 @@ def _facts(wheels: Sequence[Path]) -> dict[str, dict[str, Any]]:
             with wheel.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             known[key] = {"sha256": sha256, "size": stat.st_size, "metadata": _metadata(wheel)}
+            new = new or wheel.is_relative_to(DATA)
         facts[wheel.name] = known[key]
-    write_atomically(kept, json.dumps(known))
+    if new:
+        write_atomically(kept, json.dumps(known))
     return facts
 
 

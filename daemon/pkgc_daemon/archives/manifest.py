@@ -1,0 +1,65 @@
+"""The Manifest of a Tree as bytes and back; the noun itself is in `vocabulary`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.vocabulary import FileEntry, Manifest
+
+#: Raised when the meaning of the bytes changes; an unknown one makes the tree be unpacked again.
+FORMAT = 1
+
+
+def manifest_to_bytes(manifest: Manifest) -> bytes:
+    """`manifest` as a msgpack map; equal manifests give equal bytes."""
+    data = msgpack.packb(
+        {
+            "format": FORMAT,
+            "sha256": manifest.sha256,
+            "filename": manifest.filename,
+            "name": manifest.name,
+            "version": manifest.version,
+            "dist_info": manifest.dist_info,
+            "data_dir": manifest.data_dir,
+            "root_is_purelib": manifest.root_is_purelib,
+            "files": manifest.files,
+            "console_scripts": manifest.console_scripts,
+            "gui_scripts": manifest.gui_scripts,
+        }
+    )
+    assert isinstance(data, bytes)
+    return data
+
+
+def manifest_from_bytes(data: bytes) -> Manifest:
+    """The reverse of `manifest_to_bytes`.
+
+    Raises:
+        PkgcError: ``bad-manifest`` when the bytes are damaged or of another format.
+    """
+    try:
+        given: Any = msgpack.unpackb(data, use_list=False, max_array_len=1 << 20)
+        if given["format"] != FORMAT:
+            raise ValueError(f"format {given['format']!r}, not {FORMAT}")
+        return Manifest(
+            sha256=given["sha256"],
+            filename=given["filename"],
+            name=given["name"],
+            version=given["version"],
+            dist_info=given["dist_info"],
+            data_dir=given["data_dir"],
+            root_is_purelib=given["root_is_purelib"],
+            files=tuple(FileEntry(*entry) for entry in given["files"]),
+            console_scripts=tuple(given["console_scripts"]),
+            gui_scripts=tuple(given["gui_scripts"]),
+        )
+    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        raise PkgcError(
+            "bad-manifest",
+            "A manifest in the store is damaged",
+            context=f"expected format {FORMAT}\nfound {error}",
+            hint="`pkgc cache verify --fix` rebuilds it.",
+        ) from error

@@ -1,0 +1,389 @@
+"""Unpacking a wheel into a folder, validating everything on the way; it installs nothing.
+
+One pass: every entry is inflated, checked (CRC-32, size, RECORD hash), hashed with sha256 and written
+once.  What comes out is a folder that may be linked into environments without another look, and its
+Manifest.  Rules: binary-distribution-format 1.0 and standards.md W1-W11, 1.14; design.md 8 "Archives".
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from pkgc_daemon.archives.entrypoints import parse_entry_points, script_name_problem
+from pkgc_daemon.archives.record import RecordLine, parse_record
+from pkgc_daemon.archives.zipdirectory import DEFAULT_LIMITS, ArchiveLimits, Entry
+from pkgc_daemon.archives.zipreader import ZipReader
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.vocabulary import FileEntry, Manifest
+
+#: Bounds for the files that are read whole, in bytes.
+_TEXT_LIMIT = 64 << 20
+_FOLDER_MODE = 0o755
+_DATA_KEYS = frozenset({"purelib", "platlib", "headers", "scripts", "data"})
+#: Folders of an environment whose replacement by a file, or whose content, is the environment itself.
+_SCRIPT_DIRS = frozenset({"bin", "scripts"})
+_FOLDERS = frozenset({"bin", "lib", "lib64", "include", "scripts"})
+_OURS = frozenset({"pyvenv.cfg", ".pkgc", ".lock"})
+_SIGNATURES = (".jws", ".p7s")
+
+
+def unpack_wheel(
+    path: str, filename: str, sha256: str, destination: str, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> Manifest:
+    """Validate the wheel at `path` and write its files into `destination`.
+
+    Args:
+        path: the wheel's bytes (the name on disk does not matter).
+        filename: the wheel's own file name, which says its project and version (W1).
+        sha256: hex digest of the bytes; recorded in the manifest, not computed here.
+        destination: a folder that does not exist yet. On failure the caller throws it away.
+        limits: bounds on what the archive may cost.
+
+    Returns:
+        The manifest. Files are 0444 or 0555 (executables), folders 0755, whatever the umask; modification
+        times are those of the unpacking. ``__pycache__`` is verified but not written (W11).
+
+    Raises:
+        PkgcError: ``bad-archive`` (not one unambiguous zip), ``bad-wheel`` (what and where), ``disk-full``
+            or ``store-io`` when writing fails.
+    """
+    try:
+        with ZipReader(path, filename, limits) as archive:
+            return _Wheel(archive, filename, sha256).unpack(destination)
+    except OSError as error:
+        raise translate_os_error(error, f"unpacking {filename}") from error
+
+
+def translate_os_error(error: OSError, doing: str) -> PkgcError:
+    """The PkgcError for a failure of the filesystem under the store."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PkgcError(
+            "disk-full",
+            f"No space left while {doing}",
+            context=f"expected free space\nfound {error.strerror}: {error.filename or 'the cache'}",
+            hint="Free some space, or run `pkgc cache prune`, or set PKGC_CACHE_DIR to a larger disk.",
+        )
+    return PkgcError(
+        "store-io",
+        f"The filesystem failed while {doing}",
+        context=f"expected success\nfound {error.strerror or error}: {error.filename or 'the cache'}",
+        hint="Check the disk and the permissions of the cache folder (`pkgc cache dir`).",
+    )
+
+
+def wheel_identity(filename: str) -> tuple[str, str]:
+    """(normalized name, version as written) of a wheel's file name.
+
+    Raises:
+        PkgcError: ``bad-wheel`` when it is not ``name-version(-build)?-python-abi-platform.whl`` (W1).
+    """
+    parts = filename.removesuffix(".whl").split("-")
+    if not filename.endswith(".whl") or len(parts) not in (5, 6) or not all(parts):
+        _refuse(
+            filename, "its file name is not that of a wheel", filename, "name-version-python-abi-platform.whl"
+        )
+    if "/" in filename or "\\" in filename or not filename.isprintable():
+        _refuse(filename, "its file name is not a plain name", repr(filename), "a file name")
+    if len(parts) == 6 and not parts[2][0].isdigit():
+        _refuse(filename, "its build tag does not begin with a digit", parts[2], "a digit")
+    return canonicalize_name(parts[0]), parts[1]
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two spellings mean one version; a local version that one lacks is no difference (W7)."""
+    try:
+        first, second = Version(one.replace("_", "-")), Version(other.replace("_", "-"))
+    except InvalidVersion:
+        return one.replace("_", "-") == other.replace("_", "-")
+    if first == second:
+        return True
+    return (first.local is None or second.local is None) and first.public == second.public
+
+
+class _Wheel:
+    def __init__(self, archive: ZipReader, filename: str, sha256: str) -> None:
+        self.archive = archive
+        self.filename = filename
+        self.sha256 = sha256
+        self.name, self.version = wheel_identity(filename)
+        self.by_name: Mapping[str, Entry] = {entry.name: entry for entry in archive.entries}
+        self.files: Sequence[Entry] = [entry for entry in archive.entries if not entry.is_directory]
+
+    def unpack(self, destination: str) -> Manifest:
+        dist_info = self._find_dist_info()
+        purelib = self._check_wheel_file(dist_info)
+        version = self._check_metadata(dist_info)
+        data_dir = self._check_data_dir()
+        self._check_collisions()
+        console, gui = self._entry_points(dist_info)
+        claims = self._claims(dist_info)
+        entries = self._write(destination, claims, f"{dist_info}/RECORD")
+        entries.sort()
+        return Manifest(
+            sha256=self.sha256,
+            filename=self.filename,
+            name=self.name,
+            version=version,
+            dist_info=dist_info,
+            data_dir=data_dir,
+            root_is_purelib=purelib,
+            files=tuple(entries),
+            console_scripts=console,
+            gui_scripts=gui,
+        )
+
+    # -- what the wheel says of itself -----------------------------------------------------------------
+
+    def _find_dist_info(self) -> str:
+        tops = {name.split("/", 1)[0] for name in self.by_name if ".dist-info" in name.lower()}
+        found = sorted(top for top in tops if top.lower().endswith(".dist-info"))
+        if len(found) != 1 or not found[0].endswith(".dist-info"):
+            self._refuse("it must have one .dist-info folder", ", ".join(found) or "none", "exactly one")
+        name, _, version = found[0].removesuffix(".dist-info").rpartition("-")
+        if canonicalize_name(name) != self.name or not same_version(version, self.version):
+            self._refuse(
+                "its .dist-info folder is of another distribution", found[0], f"{self.name} {self.version}"
+            )
+        return found[0]
+
+    def _check_wheel_file(self, dist_info: str) -> bool:
+        fields = self._fields(f"{dist_info}/WHEEL")
+        version = fields.get("wheel-version", "")
+        match = re.fullmatch(r"(\d+)\.(\d+)", version)
+        if match is None:
+            self._refuse("its WHEEL file has no Wheel-Version", repr(version), "1.0")
+        if int(match[1]) > 1:
+            self._refuse("it is of a newer wheel format", f"Wheel-Version {version}", "1.x")
+        purelib = fields.get("root-is-purelib", "").lower()
+        if purelib not in ("true", "false"):
+            self._refuse("its WHEEL file has no Root-Is-Purelib", repr(purelib), "true or false")
+        return purelib == "true"
+
+    def _check_metadata(self, dist_info: str) -> str:
+        fields = self._fields(f"{dist_info}/METADATA")
+        name, version = fields.get("name", ""), fields.get("version", "")
+        if canonicalize_name(name) != self.name:
+            self._refuse("METADATA names another project", repr(name), self.name)
+        if not version or not same_version(version, self.version):
+            self._refuse("METADATA names another version", repr(version), self.version)
+        return version
+
+    def _fields(self, path: str) -> dict[str, str]:
+        """The header fields of a metadata file, lower-case names, first one wins (RFC 822 style)."""
+        fields: dict[str, str] = {}
+        for line in self._text(path, "replace").split("\n"):
+            line = line.rstrip("\r")
+            if not line:
+                break
+            if line[0] in " \t":
+                continue
+            key, separator, value = line.partition(":")
+            if separator:
+                fields.setdefault(key.strip().lower(), value.strip())
+        return fields
+
+    def _entry_points(
+        self, dist_info: str
+    ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+        path = f"{dist_info}/entry_points.txt"
+        if path not in self.by_name:
+            return (), ()
+        try:
+            return parse_entry_points(self._text(path))
+        except ValueError as error:
+            self._refuse(f"{path}: {error}", "the above", "'name = module:attr' with a plain name", error)
+
+    def _claims(self, dist_info: str) -> dict[str, RecordLine | None]:
+        path = f"{dist_info}/RECORD"
+        unhashed = frozenset({path, *(path + suffix for suffix in _SIGNATURES)})
+        try:
+            claims = parse_record(self._text(path), unhashed)
+        except ValueError as error:
+            self._refuse(f"{path}: {error}", "the above", "path,sha256=…,size", error)
+        names = {entry.name for entry in self.files}
+        unlisted = sorted(names - claims.keys() - unhashed)
+        if unlisted:
+            self._refuse(f"files are not in {path}", _some(unlisted), "every file listed")
+        missing = sorted(claims.keys() - names - unhashed)
+        if missing:
+            self._refuse(f"{path} lists files that are not there", _some(missing), "only files of the wheel")
+        for signature in unhashed:
+            claims.setdefault(signature, None)
+        return claims
+
+    def _text(self, path: str, errors: str = "strict") -> str:
+        entry = self.by_name.get(path)
+        if entry is None or entry.is_directory:
+            self._refuse("a mandatory file is missing", "no such file", path)
+        try:
+            return self.archive.read(entry, _TEXT_LIMIT).decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            self._refuse(f"{path} is not UTF-8", f"byte {error.start}", "UTF-8", error)
+
+    # -- where its files may go ------------------------------------------------------------------------
+
+    def _check_data_dir(self) -> str | None:
+        found = {entry.name.split("/", 1)[0] for entry in self.archive.entries if ".data/" in entry.name}
+        tops = sorted(top for top in found if top.endswith(".data"))
+        if not tops:
+            return None
+        name, _, version = tops[0].removesuffix(".data").rpartition("-")
+        if len(tops) > 1 or canonicalize_name(name) != self.name or not same_version(version, self.version):
+            self._refuse("its .data folder is of another distribution", ", ".join(tops), self.name)
+        start = len(tops[0]) + 1
+        for entry in self.files:
+            if entry.name.startswith(tops[0] + "/"):
+                problem = data_path_problem(entry.name[start:])
+                if problem is not None:
+                    self._refuse(f"{entry.name} is refused", problem, "a file for one of the install paths")
+        return tops[0]
+
+    def _check_collisions(self) -> None:
+        """Refuse paths that are one path, or file and folder, on a filesystem that folds case."""
+        folded: dict[str, str] = {}
+        folders: dict[str, str] = {}
+        for entry in self.archive.entries:
+            parent = entry.name if entry.is_directory else entry.name.rpartition("/")[0]
+            while parent and folders.get(parent.casefold()) != parent:
+                other = folders.setdefault(parent.casefold(), parent)
+                if other != parent:
+                    self._refuse("two folders differ in case only", f"{other}, {parent}", "one spelling")
+                parent = parent.rpartition("/")[0]
+            if not entry.is_directory:
+                other = folded.setdefault(entry.name.casefold(), entry.name)
+                if other != entry.name:
+                    self._refuse("two files differ in case only", f"{other}, {entry.name}", "one spelling")
+        for name in folded.keys() & folders.keys():
+            self._refuse("a path is both a file and a folder", folded[name], "one of them")
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def _write(
+        self, destination: str, claims: Mapping[str, RecordLine | None], record: str
+    ) -> list[FileEntry]:
+        os.mkdir(destination, _FOLDER_MODE)
+        # The umask is the process's and may not be touched here (threads); folders are mended if it bites.
+        masked = stat.S_IMODE(os.stat(destination).st_mode) != _FOLDER_MODE
+        if masked:
+            os.chmod(destination, _FOLDER_MODE)
+        made = {""}
+        written: list[FileEntry] = []
+        prefix = destination + "/"
+        for entry in self.archive.entries:
+            name = entry.name
+            folder = name if entry.is_directory else name.rpartition("/")[0]
+            compiled = "__pycache__" in name and "__pycache__" in name.split("/")
+            if folder not in made and not compiled:
+                self._make_folders(prefix, folder, made, masked)
+            if not entry.is_directory:
+                claim = claims[name]
+                if compiled:
+                    self._verify_only(entry, claim)
+                else:
+                    written.append(self._write_file(prefix + name, entry, claim))
+        if not any(entry.path == record for entry in written):
+            self._refuse("its RECORD was not written", "none", record)
+        return written
+
+    def _make_folders(self, prefix: str, folder: str, made: set[str], masked: bool) -> None:
+        missing = []
+        while folder not in made:
+            made.add(folder)
+            missing.append(folder)
+            folder = folder.rpartition("/")[0]
+        for path in reversed(missing):
+            os.mkdir(prefix + path, _FOLDER_MODE)
+            if masked:
+                os.chmod(prefix + path, _FOLDER_MODE)
+
+    def _write_file(self, path: str, entry: Entry, claim: RecordLine | None) -> FileEntry:
+        mode = 0o555 if entry.executable else 0o444
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            hasher = hashlib.sha256()
+            other = None if claim is None or claim.algorithm == "sha256" else hashlib.new(claim.algorithm)
+            for chunk in self.archive.chunks(entry):
+                hasher.update(chunk)
+                if other is not None:
+                    other.update(chunk)
+                written = os.write(fd, chunk)
+                while written < len(chunk):
+                    written += os.write(fd, memoryview(chunk)[written:])
+            self._check_claim(entry, claim, (other or hasher).digest())
+            status = os.fstat(fd)
+            if stat.S_IMODE(status.st_mode) != mode:
+                os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        return FileEntry(
+            entry.name, entry.size, entry.executable, hasher.hexdigest(), status.st_mtime_ns, status.st_ino
+        )
+
+    def _verify_only(self, entry: Entry, claim: RecordLine | None) -> None:
+        hasher = hashlib.new("sha256" if claim is None else claim.algorithm)
+        for chunk in self.archive.chunks(entry):
+            hasher.update(chunk)
+        self._check_claim(entry, claim, hasher.digest())
+
+    def _check_claim(self, entry: Entry, claim: RecordLine | None, digest: bytes) -> None:
+        if claim is None:
+            return
+        if claim.digest != digest:
+            self._refuse(
+                f"{entry.name} is not what RECORD says",
+                f"{claim.algorithm}:{digest.hex()}",
+                f"{claim.algorithm}:{claim.digest.hex()}",
+            )
+        if claim.size is not None and claim.size != entry.size:
+            self._refuse(f"{entry.name} has another size than RECORD says", str(entry.size), str(claim.size))
+
+    def _refuse(self, what: str, found: str, expected: str, cause: BaseException | None = None) -> NoReturn:
+        _refuse(self.filename, what, found, expected, cause)
+
+
+def data_path_problem(path: str) -> str | None:
+    """Why `path` (below ``.data/``) may not be installed, or None when it may (W3, design.md 8)."""
+    key, _, rest = path.partition("/")
+    if not rest:
+        return "a file directly in .data has no place to go"
+    if key not in _DATA_KEYS:
+        return f"{key!r} is not one of {', '.join(sorted(_DATA_KEYS))}"
+    if key == "scripts":
+        if "/" in rest:
+            return "scripts may only hold regular files"
+        return script_name_problem(rest)
+    if key == "data":
+        parts = rest.split("/")
+        first = parts[0].lower()
+        if first in _OURS:
+            return "it would replace a file of the environment itself"
+        if len(parts) == 1 and first in _FOLDERS:
+            return "it would replace a folder of the environment"
+        if len(parts) == 2 and first in _SCRIPT_DIRS:
+            return script_name_problem(parts[1])
+    return None
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _refuse(
+    filename: str, what: str, found: str, expected: str, cause: BaseException | None = None
+) -> NoReturn:
+    raise PkgcError(
+        "bad-wheel",
+        f"{filename}: {what}",
+        context=f"expected {expected}\nfound {found}",
+        hint="The wheel was built or changed wrongly; ask its publisher for a correct one.",
+    ) from cause

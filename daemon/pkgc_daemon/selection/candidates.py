@@ -1,0 +1,287 @@
+"""Candidates: which of the listed files may satisfy a Wanted, best first, and why the others may not.
+
+Pure. Two questions with one order: `choose` among files of index pages, `offline_choice` among digests whose
+file names are known (design.md 8, 'Offline choice'). Both must give the same answer wherever both can, or an
+environment would depend on what happened to be cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.selection.filenames import Pin, Ranking, cut_filename, parse_wheel, ranking
+from pkgc_daemon.selection.pages import PageFile
+from pkgc_daemon.vocabulary import Candidate, Digest, Interpreter, Origin, Wanted
+
+#: The one entry of --no-binary and --only-binary that means every project.
+ALL = ":all:"
+
+RejectedKind = Literal["hash", "sdist", "no-binary", "name", "tags", "python", "yanked"]
+
+
+class Source(NamedTuple):
+    """An index, or a find-links location, that files come from."""
+
+    kind: Literal["index", "find-links"]
+    url: str
+    """Without credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A file of the wanted version that may not be used, and why."""
+
+    filename: str
+    index: str
+    """The index or find-links location, without credentials."""
+    reason: str
+    kind: RejectedKind
+    hashes: frozenset[Digest] = frozenset()
+    """Advertised digests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the sources offer for a Wanted."""
+
+    candidates: tuple[Candidate, ...] = ()
+    """Best first; all of them may be tried, in this order, until one has an allowed hash."""
+    rejected: tuple[Rejected, ...] = ()
+    advertised: frozenset[Digest] = frozenset()
+    """Every digest advertised for files of the wanted version by the sources that serve it."""
+
+
+class StoredChoice(NamedTuple):
+    """What can be said of a hashed Wanted without the network."""
+
+    use: Digest | None
+    """Decided: this stored artifact; None: an index page is needed."""
+    fallback: Digest | None
+    """The best stored artifact that fits, for when the page cannot be had."""
+    filename: str
+    """File name of `use`, else of `fallback`; '' without either."""
+
+
+_Order = tuple[int, int, int, tuple[int, str], str, int]
+
+
+@lru_cache(maxsize=2048)
+def _specifier(text: str) -> SpecifierSet | None:
+    try:
+        return SpecifierSet(text)
+    except InvalidSpecifier:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def python_allowed(requires_python: str | None, python: str) -> bool:
+    """Whether Python `python` (X.Y.Z) satisfies requires-python; what cannot be read excludes nobody."""
+    specifier = _specifier(requires_python) if requires_python else None
+    return specifier is None or specifier.contains(python, prereleases=True)
+
+
+def binary_allowed(name: str, no_binary: frozenset[str], only_binary: frozenset[str]) -> bool:
+    """Whether wheels of `name` may be used; a project's own name beats ':all:' (as in pip)."""
+    if name in only_binary:
+        return True
+    if name in no_binary:
+        return False
+    return ALL in only_binary or ALL not in no_binary
+
+
+def hash_possible(allowed: frozenset[Digest], advertised: frozenset[Digest]) -> bool:
+    """Whether a file with these `advertised` digests can have an allowed one (H6).
+
+    One match is enough. Without a comparable digest only the bytes can tell (H7).
+    """
+    if not allowed or not allowed.isdisjoint(advertised):
+        return True
+    algorithms = {digest.algorithm for digest in allowed}
+    return all(digest.algorithm not in algorithms for digest in advertised)
+
+
+def choose(
+    wanted: Wanted,
+    files_by_index: Sequence[tuple[Source, Sequence[PageFile]]],
+    interpreter: Interpreter,
+    *,
+    no_binary: frozenset[str] = frozenset(),
+    only_binary: frozenset[str] = frozenset(),
+) -> Choice:
+    """Sort the files of the wanted version into candidates, best first, and rejected ones.
+
+    The order: higher version (only local versions differ), better tag, file whose advertised digest is
+    allowed or that is a local file, higher build tag, file name, earlier index.
+
+    Args:
+        wanted: the pin.
+        files_by_index: files in order of the sources' priority; of other versions too, they are ignored.
+        interpreter: the target; its tags and version count.
+        no_binary: projects whose wheels are excluded, or ':all:'.
+        only_binary: exceptions from it.
+    """
+    pin = Pin(wanted)
+    ranks = ranking(interpreter)
+    wheels_allowed = binary_allowed(wanted.name, no_binary, only_binary)
+    fitting: list[tuple[Version, _Order, Candidate]] = []
+    rejected: list[Rejected] = []
+    advertised: set[Digest] = set()
+    seen: set[str] = set()
+
+    for position, (source, files) in enumerate(files_by_index):
+        for file in files:
+            pieces = cut_filename(file.filename)
+            if pieces is None or not pin.matches(pieces.version) or file.url in seen:
+                continue
+            seen.add(file.url)
+            advertised.update(file.hashes)
+            problem = (
+                _problem(file, pieces.kind, wanted, ranks, interpreter)
+                if wheels_allowed
+                else ("no-binary", "wheels of this project are excluded by --no-binary")
+                if pieces.kind == "wheel"
+                else _SDIST
+            )
+            if problem is None:
+                version, order = _order(file, wanted, ranks, position)
+                fitting.append((version, order, _candidate(file, wanted, source, version)))
+            else:
+                rejected.append(Rejected(file.filename, source.url, problem[1], problem[0], file.hashes))
+
+    fitting.sort(key=lambda one: one[1])
+    fitting.sort(key=lambda one: one[0], reverse=True)  # stable: versions first, then the order above
+    candidates = tuple(candidate for _, _, candidate in fitting)
+    if not wanted.hashes and any(candidate.yanked is None for candidate in candidates):
+        # PEP 592: a yanked file serves an exact pin only if nothing else does. A lock's hash names its file.
+        rejected += [
+            Rejected(one.filename, one.origin.index or "", "yanked, and others are not", "yanked", one.hashes)
+            for one in candidates
+            if one.yanked is not None
+        ]
+        candidates = tuple(candidate for candidate in candidates if candidate.yanked is None)
+    return Choice(candidates, tuple(rejected), frozenset(advertised))
+
+
+_Problem = tuple[RejectedKind, str]
+_SDIST: _Problem = ("sdist", "source distribution: builds are not supported yet")
+
+
+def _problem(
+    file: PageFile, kind: Literal["wheel", "sdist"], wanted: Wanted, ranks: Ranking, interpreter: Interpreter
+) -> _Problem | None:
+    if not hash_possible(wanted.hashes, file.hashes):
+        return "hash", "none of its advertised hashes is allowed"
+    if kind == "sdist":
+        return _SDIST
+    wheel = parse_wheel(file.filename)
+    if wheel is None:
+        return "name", "not a valid wheel file name"
+    if wheel.name != wanted.name:
+        return "name", f"belongs to project {wheel.name}"
+    if ranks.rank(wheel.tags) is None:
+        return "tags", f"the target supports none of its tags ({wheel.tags})"
+    if not python_allowed(file.requires_python, interpreter.version):
+        return "python", f"requires Python {file.requires_python}, the target is {interpreter.version}"
+    return None
+
+
+def _order(file: PageFile, wanted: Wanted, ranks: Ranking, position: int) -> tuple[Version, _Order]:
+    wheel = parse_wheel(file.filename)
+    assert wheel is not None  # `_problem` has seen to it
+    rank = ranks.rank(wheel.tags)
+    assert rank is not None
+    # Trying a local file costs no transfer, so it may go first even though its hash is not known yet.
+    promising = not wanted.hashes.isdisjoint(file.hashes) or file.url.startswith("file:")
+    return wheel.version, (rank, int(not promising), *_build_key(wheel.build), file.filename, position)
+
+
+def _build_key(build: tuple[int, str] | tuple[()]) -> tuple[int, tuple[int, str]]:
+    """Sorts higher build tags first (W1). Suffixes of one number, which hardly exist, too."""
+    if not build:
+        return 1, (0, "")
+    # Inverting each character makes a descending order of strings; the sentinel puts longer ones first.
+    suffix = "".join(chr(0x10FFFF - ord(character)) for character in build[1]) + chr(0x10FFFF)
+    return 0, (-build[0], suffix)
+
+
+def _candidate(file: PageFile, wanted: Wanted, source: Source, version: Version) -> Candidate:
+    return Candidate(
+        name=wanted.name,
+        version=str(version),
+        filename=file.filename,
+        url=file.url,
+        origin=Origin(source.kind, redact(file.url), source.url),
+        hashes=file.hashes,
+        size=file.size,
+        requires_python=file.requires_python,
+        yanked=file.yanked,
+    )
+
+
+def offline_choice(
+    wanted: Wanted,
+    interpreter: Interpreter,
+    known_filename: Callable[[Digest], str | None],
+    stored: Callable[[Digest], bool],
+    *,
+    no_binary: frozenset[str] = frozenset(),
+    only_binary: frozenset[str] = frozenset(),
+) -> StoredChoice:
+    """Decide a hashed pin without the network, if that gives what the network would give.
+
+    It does if every allowed digest has a known file name (then the best of these files is the answer, and
+    stored or not), or if the best stored file has the best tag there is.
+
+    Args:
+        wanted: a pin; without hashes the answer is always "ask the index".
+        interpreter: the target.
+        known_filename: see `ports.KnownFiles`.
+        stored: whether the artifact with a digest is in the store, verified.
+        no_binary: as in `choose`.
+        only_binary: as in `choose`.
+    """
+    nothing = StoredChoice(None, None, "")
+    if not wanted.hashes or not binary_allowed(wanted.name, no_binary, only_binary):
+        return nothing
+    pin = Pin(wanted)
+    ranks = ranking(interpreter)
+    files: dict[str, tuple[Version, _Order]] = {}
+    holding: dict[str, Digest] = {}
+    all_known = True
+    for digest in sorted(wanted.hashes):
+        filename = known_filename(digest)
+        if filename is None:
+            all_known = False
+            continue
+        wheel = parse_wheel(filename)
+        pieces = cut_filename(filename)
+        if wheel is None or pieces is None or wheel.name != wanted.name or not pin.matches(pieces.version):
+            continue
+        rank = ranks.rank(wheel.tags)
+        if rank is None:
+            continue
+        files.setdefault(filename, (wheel.version, (rank, 0, *_build_key(wheel.build), filename, 0)))
+        if filename not in holding and stored(digest):
+            holding[filename] = digest
+
+    if not holding:
+        return nothing
+    best = _best(files)
+    best_stored = _best({filename: files[filename] for filename in holding})
+    use = holding[best_stored]
+    unbeatable = files[best_stored][1][0] == 0
+    if best_stored == best and (all_known or unbeatable):
+        return StoredChoice(use, use, best_stored)
+    return StoredChoice(None, use, best_stored)
+
+
+def _best(files: dict[str, tuple[Version, _Order]]) -> str:
+    newest = max(version for version, _ in files.values())
+    return min(order for version, order in files.values() if version == newest)[4]

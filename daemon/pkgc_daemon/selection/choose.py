@@ -1,0 +1,276 @@
+"""The selector: asks the sources that may serve a Wanted, in the right order, and returns the choice.
+
+Which sources may serve it depends on the hash (design.md 8; dependency confusion): bytes with an allowed hash
+are right wherever they come from, so every source may serve a hashed pin; an unhashed pin is served by
+find-links, else by the first index that has a project of that name, and never by a later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.reporting import Reporter
+from pkgc_daemon.selection.candidates import Choice, Source, choose
+from pkgc_daemon.selection.failures import no_matching_version, nothing_fits, unknown_package
+from pkgc_daemon.selection.filenames import Pin
+from pkgc_daemon.selection.findlinks import FlatLists, local_path
+from pkgc_daemon.selection.indexes import Answer, IndexClient, Mode
+from pkgc_daemon.selection.pages import PageFile, ProjectPage, digest_names
+from pkgc_daemon.selection.ports import KnownFiles
+from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """One question: a Wanted and everything that decides how to answer it."""
+
+    wanted: Wanted
+    pin: Pin
+    interpreter: Interpreter
+    options: IndexOptions
+    no_binary: frozenset[str]
+    only_binary: frozenset[str]
+    reporter: Reporter
+
+    def choose(self, files: Sequence[tuple[Source, Sequence[PageFile]]]) -> Choice:
+        """`candidates.choose` for this question."""
+        return choose(
+            self.wanted, files, self.interpreter, no_binary=self.no_binary, only_binary=self.only_binary
+        )
+
+
+@dataclass(slots=True)
+class _Offer:
+    """What the sources said."""
+
+    files: list[tuple[Source, tuple[PageFile, ...]]] = field(default_factory=list)
+    """Files of the wanted version."""
+    pages: list[ProjectPage] = field(default_factory=list)
+    asked: list[Source] = field(default_factory=list)
+    errors: list[PkgcError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    oldest: float = float("inf")
+    """When the least recent of the pages was asked for."""
+
+    def add(self, source: Source, answer: Answer, query: _Query) -> None:
+        """Take in what `source` said."""
+        page = answer.page
+        if page is None:
+            return
+        self.oldest = min(self.oldest, answer.validated_at)
+        self.pages.append(page)
+        self.files.append((source, page.files_of(query.pin.name, query.pin.matches)))
+        if page.status != "active":
+            reason = f": {page.status_reason}" if page.status_reason else ""
+            self.notes.append(f"{source.url} says that the project is {page.status}{reason}")
+
+    def digests(self) -> set[Digest]:
+        """Every digest advertised for the wanted version."""
+        return {digest for _, files in self.files for file in files for digest in file.hashes}
+
+
+class Selector:
+    """Finds the candidates of a Wanted.
+
+    Args:
+        client: answers what indexes have.
+        known: is told which file names belong to which digests.
+    """
+
+    def __init__(self, client: IndexClient, known: KnownFiles) -> None:
+        self._client = client
+        self._known = known
+        self._flat = FlatLists(client.read_folder)
+        self._split: dict[str, tuple[ProjectPage, dict[str, ProjectPage]]] = {}
+
+    async def candidates(
+        self,
+        wanted: Wanted,
+        interpreter: Interpreter,
+        options: IndexOptions,
+        *,
+        reporter: Reporter,
+        mode: Mode = "normal",
+        no_binary: frozenset[str] = frozenset(),
+        only_binary: frozenset[str] = frozenset(),
+        asked_at: float = 0.0,
+    ) -> Choice:
+        """The files that may satisfy `wanted`, best first; at least one.
+
+        A pin that is not on a cached page has that page fetched anew once before it fails.
+
+        Args:
+            wanted: the pin.
+            interpreter: the target.
+            options: the sources.
+            reporter: warned of indexes that could not be asked but were not needed. Of yanked files whoever
+                uses one warns (S5), because only then it is known which it is: see `Candidate.yanked`.
+            mode: see `IndexClient.lookup`.
+            no_binary: projects whose wheels are excluded, or ':all:'.
+            only_binary: exceptions from it.
+            asked_at: when the run began (Unix seconds, `IndexClient.now`); 0: now. Pages asked for since then
+                are recent enough.
+
+        Raises:
+            PkgcError: ``unknown-package``, ``no-matching-version``, ``no-matching-wheel``,
+                ``no-allowed-hash``, and what `IndexClient.lookup` and `FlatLists.files` raise.
+        """
+        query = _Query(wanted, Pin(wanted), interpreter, options, no_binary, only_binary, reporter)
+        since = asked_at or self._client.now()
+        try:
+            offer, choice = await self._gather(query, mode, since)
+        except PkgcError as cause:
+            if cause.code != "not-in-cache":
+                raise
+            raise _offline(wanted, cause) from cause
+        if not choice.candidates and mode == "normal" and offer.oldest < since:
+            offer, choice = await self._gather(query, "refresh", since)
+        for source, files in offer.files:
+            if source.kind == "index":
+                self._known.remember_files(source.url, wanted.name, digest_names(files))
+        if not choice.candidates:
+            raise _failure(query, offer, choice)
+        for error in offer.errors:
+            reporter.warning(f"{error.message}; {wanted} was found elsewhere", "index-skipped")
+        return choice
+
+    async def _gather(self, query: _Query, mode: Mode, since: float) -> tuple[_Offer, Choice]:
+        offer = _Offer()
+        for location in query.options.find_links:
+            await self._ask_find_links(location, query, mode, since, offer)
+        indexes = () if query.options.no_index else query.options.indexes
+        if query.wanted.hashes:
+            await self._ask_all(indexes, query, mode, since, offer)
+            return offer, query.choose(offer.files)
+        choice = query.choose(offer.files)
+        if choice.candidates:
+            return offer, choice
+        for index in indexes:
+            # An index that cannot be asked might have the project: going on would let a later one serve it.
+            if await self._ask_index(index, query, mode, since, offer):
+                return offer, query.choose(offer.files)
+        return offer, choice
+
+    async def _ask_all(
+        self, indexes: Sequence[str], query: _Query, mode: Mode, since: float, offer: _Offer
+    ) -> None:
+        if not indexes:
+            return
+        await self._ask_tolerantly(indexes[:1], query, mode, since, offer)
+        # When every allowed digest has its file, no other index can offer a better one.
+        if len(indexes) > 1 and not query.wanted.hashes <= offer.digests():
+            await self._ask_tolerantly(indexes[1:], query, mode, since, offer)
+
+    async def _ask_tolerantly(
+        self, indexes: Sequence[str], query: _Query, mode: Mode, since: float, offer: _Offer
+    ) -> None:
+        """Ask `indexes` at the same time; keep their errors, because another one may have what is wanted."""
+        offers = [_Offer() for _ in indexes]
+        results = await asyncio.gather(
+            *(
+                self._ask_index(index, query, mode, since, one)
+                for index, one in zip(indexes, offers, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        for one, result in zip(offers, results, strict=True):
+            offer.files += one.files
+            offer.pages += one.pages
+            offer.asked += one.asked
+            offer.notes += one.notes
+            offer.oldest = min(offer.oldest, one.oldest)
+            if isinstance(result, PkgcError):
+                offer.errors.append(result)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _ask_index(self, index: str, query: _Query, mode: Mode, since: float, offer: _Offer) -> bool:
+        """Whether `index` has the project."""
+        source = Source("index", redact(index))
+        offer.asked.append(source)
+        answer = await self._client.lookup(
+            index,
+            query.wanted.name,
+            options=query.options,
+            reporter=query.reporter,
+            mode=mode,
+            at_least=since,
+        )
+        offer.add(source, answer, query)
+        return answer.page is not None
+
+    async def _ask_find_links(
+        self, location: str, query: _Query, mode: Mode, since: float, offer: _Offer
+    ) -> None:
+        source = Source("find-links", redact(location))
+        offer.asked.append(source)
+        path = local_path(location)
+        if path is not None:
+            answer = Answer(await self._flat.files(path, query.wanted.name), float("inf"))
+        else:
+            answer = await self._client.flat_page(
+                location, options=query.options, reporter=query.reporter, mode=mode, at_least=since
+            )
+            if answer.page is None:
+                raise PkgcError(
+                    "find-links-unreadable",
+                    f"the find-links page {source.url} does not exist (HTTP 404)",
+                    hint="correct the URL, or leave it out",
+                )
+            page = self._of_project(location, answer.page, query.wanted.name)
+            if page is None:
+                offer.oldest = min(offer.oldest, answer.validated_at)
+            answer = Answer(page, answer.validated_at)
+        offer.add(source, answer, query)
+
+    def _of_project(self, location: str, page: ProjectPage, project: str) -> ProjectPage | None:
+        """The part of a flat page that concerns `project`; the page is split once, not for each project."""
+        known = self._split.get(location)
+        if known is None or known[0] is not page:
+            if len(self._split) > 20:
+                self._split.clear()
+            known = self._split[location] = (page, page.by_project())
+        return known[1].get(project)
+
+
+def _failure(query: _Query, offer: _Offer, choice: Choice) -> PkgcError:
+    wanted = query.wanted
+    if offer.errors:
+        # What is missing may be on the index that could not be asked, so that is the cause to name.
+        cause = offer.errors[0]
+        if cause.code == "not-in-cache":
+            return _offline(wanted, cause)
+        lines = [cause.context] if cause.context else []
+        lines += [f"also: {error.message}" for error in offer.errors[1:]]
+        lines += [f"wanted: {wanted}", *(f"asked: {source.url}" for source in offer.asked), *offer.notes]
+        error = PkgcError(
+            cause.code,
+            cause.message,
+            context="\n".join(lines),
+            hint=cause.hint,
+            exit_status=cause.exit_status,
+        )
+        error.__cause__ = cause
+        return error
+    if not offer.pages:
+        return unknown_package(wanted, offer.asked, offer.notes)
+    if not choice.rejected:
+        versions = {text for page in offer.pages for text in page.version_texts(wanted.name)}
+        return no_matching_version(wanted, offer.asked, versions, offer.notes)
+    return nothing_fits(wanted, query.interpreter, offer.asked, choice, offer.notes)
+
+
+def _offline(wanted: Wanted, cause: PkgcError) -> PkgcError:
+    place = f"{wanted.place}: " if wanted.place.file else ""
+    error = PkgcError(
+        cause.code,
+        f"{place}{wanted} is not in the cache, and pkgc is offline",
+        context=cause.message,
+        hint="run once without --offline",
+    )
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,26 @@
+"""The store: verified artifacts, unpacked trees, index pages and what is known of them; one writer.
+
+What is published in which order, and what is on the disk for certain when (design.md 8, "Durability"):
+
+=====================  ==================================================  ================================
+what                   order of publication                                synced
+=====================  ==================================================  ================================
+artifact               chmod 0444; sidecar renamed into place; file        no: row says boot id, synced=0
+                       renamed into place; memory; catalog row
+alias (other digest)   after the artifact's file is in place, verified     with the catalog
+tree                   unpacked in ``tmp/``; manifest written beside it;   no: row says boot id, synced=0
+                       folder renamed into place; memory; catalog row
+index page             written in ``tmp/``, renamed over the old one       never: losing one is no error
+interpreter, origin,   catalog only                                        with the catalog
+file name, last use
+catalog                SQLite, WAL, synchronous=NORMAL: whole after a      at WAL checkpoints
+                       crash, may lack the last commits
+=====================  ==================================================  ================================
+
+`Store.checkpoint` (idle daemon) and `Store.close` make everything certain: one ``syncfs`` of the cache's
+filesystem, then the rows are marked synced.  A cold sync therefore pays for no fsync at all.  After kill -9
+the page cache is intact, and an unsynced row of the same boot counts.  After another boot, an artifact or
+tree whose row is not marked synced is *suspect*: it is not served before a full re-hash found it whole.
+The same goes for files that have no row (killed between rename and commit; catalog lost or corrupt): they
+are adopted at the next start from their sidecars, as suspects.  Temporary folders are swept at start.
+"""

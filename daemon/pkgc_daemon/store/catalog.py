@@ -1,0 +1,364 @@
+"""The catalog: SQLite with one writer thread, and a mirror in memory that answers without I/O.
+
+Only facts are here, not policy: which artifacts and trees there are, under which other digests, where
+they came from.  Losing the file loses no bytes: `artifacts` and `trees` adopt what lies on the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.vocabulary import Digest, Origin
+
+_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], Any]
+
+#: Each step brings the schema one version further; `user_version` counts the steps done.
+_MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE artifacts (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL, filename TEXT NOT NULL, boot TEXT NOT NULL, synced INTEGER NOT NULL,
+        added REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE aliases (algorithm TEXT NOT NULL, hex TEXT NOT NULL, sha256 TEXT NOT NULL,
+        PRIMARY KEY (algorithm, hex)) WITHOUT ROWID;
+    CREATE TABLE trees (sha256 TEXT PRIMARY KEY, filename TEXT NOT NULL, name TEXT NOT NULL,
+        version TEXT NOT NULL, files INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        inode INTEGER NOT NULL, boot TEXT NOT NULL, synced INTEGER NOT NULL, added REAL NOT NULL,
+        used REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE origins (sha256 TEXT NOT NULL, kind TEXT NOT NULL, url TEXT NOT NULL, page TEXT NOT NULL,
+        filename TEXT NOT NULL, PRIMARY KEY (sha256, kind, url, page, filename)) WITHOUT ROWID;
+    CREATE TABLE files (algorithm TEXT NOT NULL, hex TEXT NOT NULL, filename TEXT NOT NULL,
+        page TEXT NOT NULL, project TEXT NOT NULL, seen REAL NOT NULL,
+        PRIMARY KEY (algorithm, hex)) WITHOUT ROWID;
+    CREATE INDEX files_seen ON files (seen);
+    CREATE TABLE interpreters (key TEXT PRIMARY KEY, data BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+    """,
+)
+_KNOWN_FILES = 300_000
+_INTERPRETERS = 1_000
+
+
+@dataclass(slots=True)
+class ArtifactRow:
+    """What is known of an artifact: its bytes' signature on disk and how certain they are."""
+
+    sha256: str
+    size: int
+    mtime_ns: int
+    inode: int
+    filename: str
+    boot: str
+    synced: bool
+    added: float
+    used: float
+
+
+@dataclass(slots=True)
+class TreeRow:
+    """What is known of a tree; `mtime_ns` and `inode` are those of its root folder."""
+
+    sha256: str
+    filename: str
+    name: str
+    version: str
+    files: int
+    size: int
+    mtime_ns: int
+    inode: int
+    boot: str
+    synced: bool
+    added: float
+    used: float
+
+
+class Catalog:
+    """Rows of the store. Reading is dictionary access; writing updates memory and queues the row.
+
+    Args:
+        path: the database file; a corrupt one is moved aside and begun anew.
+        wal: whether the filesystem can do write-ahead logging.
+
+    Raises:
+        PkgcError: ``catalog-too-new`` for a schema of a newer pkgc, ``store-io`` when it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, wal: bool = True) -> None:
+        self.artifacts: dict[str, ArtifactRow] = {}
+        self.trees: dict[str, TreeRow] = {}
+        self.aliases: dict[Digest, str] = {}
+        self.digests: dict[str, set[Digest]] = {}
+        """The reverse of `aliases`."""
+        self.origins: dict[str, set[tuple[Origin, str]]] = {}
+        self._files: dict[tuple[str, bytes], str] = {}
+        self.write_error: str | None = None
+        self.rebuilt = False
+        self._path = path
+        self._wal = wal
+        self._jobs: queue.SimpleQueue[tuple[Job, Future[Any] | None] | None] = queue.SimpleQueue()
+        ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._main, args=(ready,), name="pkgc-catalog", daemon=True)
+        self._thread.start()
+        ready.result()
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def known_filename(self, digest: Digest) -> str | None:
+        """The file name that an index gave to `digest`."""
+        return self._files.get((digest.algorithm, bytes.fromhex(digest.hex)))
+
+    def ask(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run `job` in the writer thread (after everything queued before it)."""
+        future: Future[T] = Future()
+        self._jobs.put((job, future))
+        return future
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def put_artifact(self, row: ArtifactRow, digests: Iterable[Digest]) -> None:
+        """Add or replace an artifact, and the other digests under which it was verified."""
+        self.artifacts[row.sha256] = row
+        values = (
+            row.sha256,
+            row.size,
+            row.mtime_ns,
+            row.inode,
+            row.filename,
+            row.boot,
+            row.synced,
+            row.added,
+            row.used,
+        )
+        self._post("INSERT OR REPLACE INTO artifacts VALUES (?,?,?,?,?,?,?,?,?)", [values])
+        others = [digest for digest in digests if digest.algorithm != "sha256"]
+        for digest in others:
+            self.aliases[digest] = row.sha256
+            self.digests.setdefault(row.sha256, set()).add(digest)
+        aliases = [(digest.algorithm, digest.hex, row.sha256) for digest in others]
+        self._post("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
+
+    def drop_artifact(self, sha256: str) -> None:
+        """Forget an artifact and its aliases; its origins stay (they are true of the digest)."""
+        if self.artifacts.pop(sha256, None) is not None:
+            for digest in self.digests.pop(sha256, ()):
+                self.aliases.pop(digest, None)
+            self._post("DELETE FROM artifacts WHERE sha256 = ?", [(sha256,)])
+            self._post("DELETE FROM aliases WHERE sha256 = ?", [(sha256,)])
+
+    def put_tree(self, row: TreeRow) -> None:
+        """Add or replace a tree."""
+        self.trees[row.sha256] = row
+        values = (
+            row.sha256,
+            row.filename,
+            row.name,
+            row.version,
+            row.files,
+            row.size,
+            row.mtime_ns,
+            row.inode,
+            row.boot,
+            row.synced,
+            row.added,
+            row.used,
+        )
+        self._post("INSERT OR REPLACE INTO trees VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", [values])
+
+    def drop_tree(self, sha256: str) -> None:
+        """Forget a tree."""
+        if self.trees.pop(sha256, None) is not None:
+            self._post("DELETE FROM trees WHERE sha256 = ?", [(sha256,)])
+
+    def put_origin(self, sha256: str, origin: Origin, filename: str) -> None:
+        """Remember where bytes came from, and under which file name."""
+        known = self.origins.setdefault(sha256, set())
+        if (origin, filename) not in known:
+            known.add((origin, filename))
+            values = (sha256, origin.kind, origin.url, origin.index or "", filename)
+            self._post("INSERT OR IGNORE INTO origins VALUES (?,?,?,?,?)", [values])
+
+    def put_files(self, page: str, project: str, files: Iterable[tuple[Digest, str]]) -> None:
+        """Remember file names that an index gave to digests."""
+        now = time.time()
+        fresh = []
+        for digest, filename in files:
+            key = (digest.algorithm, bytes.fromhex(digest.hex))
+            if self._files.get(key) != filename:
+                self._files[key] = filename
+                fresh.append((digest.algorithm, digest.hex, filename, page, project, now))
+        self._post("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", fresh)
+
+    def put_interpreter(self, key: str, data: bytes) -> None:
+        """Remember what a probe told."""
+        self._post("INSERT OR REPLACE INTO interpreters VALUES (?,?,?)", [(key, data, time.time())])
+
+    def mark_synced(self, artifacts: Iterable[str], trees: Iterable[str]) -> None:
+        """These are on the disk for certain."""
+        for table, names in (("artifacts", list(artifacts)), ("trees", list(trees))):
+            rows: dict[str, Any] = self.artifacts if table == "artifacts" else self.trees
+            for sha256 in names:
+                if sha256 in rows:
+                    rows[sha256].synced = True
+            self._post(f"UPDATE {table} SET synced = 1 WHERE sha256 = ?", [(sha256,) for sha256 in names])  # noqa: S608
+
+    def save_use(self) -> None:
+        """Write the times of last use that memory holds."""
+        artifacts = [(row.used, row.sha256) for row in self.artifacts.values()]
+        trees = [(row.used, row.sha256) for row in self.trees.values()]
+        self._post("UPDATE artifacts SET used = ?1 WHERE sha256 = ?2 AND used < ?1", artifacts)
+        self._post("UPDATE trees SET used = ?1 WHERE sha256 = ?2 AND used < ?1", trees)
+
+    def close(self) -> None:
+        """Write everything that is queued and end the thread. Blocks; doing it twice is fine."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _post(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        if rows:
+            self._jobs.put((lambda connection: connection.executemany(sql, rows), None))
+
+    # -- the writer thread -----------------------------------------------------------------------------
+
+    def _main(self, ready: Future[None]) -> None:
+        try:
+            connection = self._open()
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(None)
+        try:
+            while (first := self._jobs.get()) is not None:
+                if not self._transaction(connection, first):
+                    break
+        finally:
+            connection.close()
+
+    def _transaction(self, connection: sqlite3.Connection, first: tuple[Job, Future[Any] | None]) -> bool:
+        """Run `first` and all that is queued behind it in one transaction; False: time to end."""
+        answers: list[tuple[Future[Any], Any]] = []
+        item: tuple[Job, Future[Any] | None] | None = first
+        more = True
+        try:
+            connection.execute("BEGIN")
+            while True:
+                assert item is not None
+                job, future = item
+                if future is None or future.set_running_or_notify_cancel():
+                    try:
+                        result = job(connection)
+                    except sqlite3.OperationalError as error:
+                        if future is None:
+                            raise
+                        future.set_exception(self._translate(error))
+                    except Exception as error:
+                        # One row that cannot be written (a lone surrogate, say) is no reason to lose others.
+                        if future is not None:
+                            future.set_exception(error)
+                        else:
+                            _LOG.warning("a row could not be written to the catalog: %s", error)
+                    else:
+                        if future is not None:
+                            answers.append((future, result))
+                try:
+                    item = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    more = False
+                    break
+            connection.execute("COMMIT")
+            self.write_error = None
+        except sqlite3.Error as error:
+            # Memory stays right, and the files can be adopted at the next start: say it and go on.
+            self.write_error = str(error)
+            _LOG.warning("the catalog could not be written: %s", error)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        for future, result in answers:
+            future.set_result(result)
+        return more
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = self._connect()
+            try:
+                return self._load(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._translate(error) from error
+            _LOG.warning("the catalog is damaged (%s); it is rebuilt from the files", error)
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        for mirror in (self.artifacts, self.trees, self.aliases, self.digests, self.origins, self._files):
+            mirror.clear()
+        try:
+            return self._connect()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        self.rebuilt = not self._path.exists()
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'TRUNCATE'}")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > len(_MIGRATIONS):
+                raise PkgcError(
+                    "catalog-too-new",
+                    f"The catalog {self._path} was written by a newer pkgc",
+                    context=f"expected schema {len(_MIGRATIONS)} or older\nfound schema {version}",
+                    hint="Upgrade pkgc, or choose another cache folder with PKGC_CACHE_DIR.",
+                )
+            for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+                connection.executescript(f"BEGIN;{script};PRAGMA user_version = {number};COMMIT;")
+            connection.execute(
+                "DELETE FROM files WHERE seen < (SELECT seen FROM files ORDER BY seen DESC LIMIT 1 OFFSET ?)",
+                (_KNOWN_FILES,),
+            )
+            connection.execute(
+                "DELETE FROM interpreters WHERE used <"
+                " (SELECT used FROM interpreters ORDER BY used DESC LIMIT 1 OFFSET ?)",
+                (_INTERPRETERS,),
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _load(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        for row in connection.execute("SELECT * FROM artifacts"):
+            self.artifacts[row[0]] = ArtifactRow(*row)
+        for row in connection.execute("SELECT * FROM trees"):
+            self.trees[row[0]] = TreeRow(*row)
+        for algorithm, value, sha256 in connection.execute("SELECT * FROM aliases"):
+            self.aliases[Digest(algorithm, value)] = sha256
+            self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
+        for sha256, kind, url, page, filename in connection.execute("SELECT * FROM origins"):
+            self.origins.setdefault(sha256, set()).add((Origin(kind, url, page or None), filename))
+        for algorithm, value, filename in connection.execute("SELECT algorithm, hex, filename FROM files"):
+            self._files[algorithm, bytes.fromhex(value)] = filename
+        return connection
+
+    def _translate(self, error: sqlite3.Error) -> PkgcError:
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return PkgcError(
+            "disk-full" if full else "store-io",
+            f"The catalog {self._path} cannot be used",
+            context=f"expected a database\nfound {error}",
+            hint="Free some space." if full else "Check the disk and the permissions of the cache folder.",
+        )

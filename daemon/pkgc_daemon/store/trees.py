@@ -1,0 +1,193 @@
+"""Trees on disk: building, cheap checks, full checks; a tree is a folder that is complete or not there.
+
+Every function is synchronous and blocks (except `is_intact`, one stat); `store` runs them off the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
+from pkgc_daemon.archives.wheel import translate_os_error, unpack_wheel
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store.catalog import Catalog, TreeRow
+from pkgc_daemon.store.filesystem import remove_tree, write_atomically
+from pkgc_daemon.store.layout import Layout, is_sha256
+from pkgc_daemon.vocabulary import FileEntry, Manifest
+
+_CHUNK = 1 << 20
+
+
+def build(layout: Layout, artifact: Path, filename: str, sha256: str, boot: str) -> tuple[TreeRow, Manifest]:
+    """Unpack `artifact` and publish the tree; see the table in `store`. Leaves nothing behind on failure.
+
+    Raises:
+        PkgcError: what `archives.wheel.unpack_wheel` raises; ``store-io`` or ``disk-full``.
+    """
+    draft = layout.draft()
+    try:
+        try:
+            draft.mkdir(mode=0o755)
+            draft.chmod(0o755)
+            manifest = unpack_wheel(str(artifact), filename, sha256, str(draft / "root"))
+            write_atomically(draft / "manifest", manifest_to_bytes(manifest), layout.temporary)
+            target = layout.tree(sha256)
+            if os.path.lexists(target):
+                # Unknown to the catalog, or damaged: what stands there is not trusted.
+                away = layout.draft()
+                os.rename(target, away)
+                os.rename(draft, target)
+                remove_tree(away)
+            else:
+                os.rename(draft, target)
+            return _row(layout, manifest, boot, time.time()), manifest
+        except OSError as error:
+            raise translate_os_error(error, f"unpacking {filename}") from error
+    except BaseException:
+        remove_tree(draft)
+        raise
+
+
+def is_intact(root: Path, row: TreeRow) -> bool:
+    """The cheap check: the root folder is the one that was made, and nothing was put into or out of it."""
+    try:
+        status = os.stat(root, follow_symlinks=False)
+    except OSError:
+        return False
+    return (status.st_ino, status.st_mtime_ns) == (row.inode, row.mtime_ns)
+
+
+def read_manifest(layout: Layout, sha256: str) -> Manifest:
+    """The manifest beside a tree.
+
+    Raises:
+        PkgcError: ``bad-manifest`` when it is missing, damaged or another's.
+    """
+    try:
+        manifest = manifest_from_bytes(layout.manifest(sha256).read_bytes())
+    except OSError as error:
+        raise PkgcError(
+            "bad-manifest",
+            f"The manifest of the tree {sha256} cannot be read",
+            context=f"expected {layout.manifest(sha256)}\nfound {error.strerror}",
+            hint="`pkgc cache verify --fix` rebuilds it.",
+        ) from error
+    if manifest.sha256 != sha256:
+        raise PkgcError(
+            "bad-manifest",
+            f"The manifest of the tree {sha256} is another's",
+            context=f"expected {sha256}\nfound {manifest.sha256}",
+            hint="`pkgc cache verify --fix` rebuilds it.",
+        )
+    return manifest
+
+
+def find_damage(root: Path, manifest: Manifest) -> str | None:
+    """The full check: names, kinds, modes, sizes and hashes of every file. Says what is wrong, or None."""
+    expected = {entry.path: entry for entry in manifest.files}
+    try:
+        for folder, folders, names in os.walk(root, onerror=_raise):
+            for name in (*folders, *names):
+                path = os.path.join(folder, name)
+                relative = os.path.relpath(path, root)
+                if os.path.islink(path):
+                    return f"{relative} is a symbolic link"
+                if name in names and relative not in expected:
+                    return f"{relative} does not belong to it"
+        for relative, entry in expected.items():
+            problem = _file_damage(root / relative, entry)
+            if problem is not None:
+                return f"{relative} {problem}"
+    except OSError as error:
+        return f"{error.filename or root} cannot be read: {error.strerror}"
+    return None
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _file_damage(path: Path, entry: FileEntry) -> str | None:
+    hasher = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if status.st_size != entry.size:
+            return f"has {status.st_size} bytes, not {entry.size}"
+        if stat.S_IMODE(status.st_mode) != (0o555 if entry.executable else 0o444):
+            return f"has mode {stat.S_IMODE(status.st_mode):o}"
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+    if hasher.hexdigest() != entry.sha256:
+        return f"has sha256 {hasher.hexdigest()}, not {entry.sha256}"
+    return None
+
+
+def recheck(layout: Layout, sha256: str, boot: str, used: float) -> tuple[TreeRow, Manifest] | None:
+    """Verify a suspect completely; a fresh row and manifest when it is whole, None when it is not.
+
+    Files that are right but have another inode or time (a copied cache) get a renewed manifest.
+    """
+    root = layout.tree_root(sha256)
+    try:
+        manifest = read_manifest(layout, sha256)
+    except PkgcError:
+        return None
+    if find_damage(root, manifest) is not None:
+        return None
+    try:
+        renewed = tuple(
+            entry._replace(mtime_ns=status.st_mtime_ns, inode=status.st_ino)
+            for entry in manifest.files
+            for status in (os.stat(root / entry.path),)
+        )
+        if renewed != manifest.files:
+            manifest = Manifest(
+                manifest.sha256, manifest.filename, manifest.name, manifest.version, manifest.dist_info,
+                manifest.data_dir, manifest.root_is_purelib, renewed, manifest.console_scripts,
+                manifest.gui_scripts,
+            )  # fmt: skip
+            write_atomically(layout.manifest(sha256), manifest_to_bytes(manifest), layout.temporary)
+        return _row(layout, manifest, boot, used), manifest
+    except OSError:
+        return None
+
+
+def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
+    """Give rows to trees that have none, as suspects; what has no readable manifest is removed."""
+    count = 0
+    for folder in os.scandir(layout.trees):
+        for entry in os.scandir(folder.path):
+            if entry.name in catalog.trees or not is_sha256(entry.name):
+                continue
+            try:
+                row = _row(layout, read_manifest(layout, entry.name), "", time.time())
+            except (OSError, PkgcError) as error:
+                warn(f"the tree {entry.name} is removed: {error}")
+                os.rename(entry.path, layout.draft())
+                continue
+            catalog.put_tree(row)
+            count += 1
+    return count
+
+
+def _row(layout: Layout, manifest: Manifest, boot: str, used: float) -> TreeRow:
+    status = os.stat(layout.tree_root(manifest.sha256))
+    return TreeRow(
+        sha256=manifest.sha256,
+        filename=manifest.filename,
+        name=manifest.name,
+        version=manifest.version,
+        files=len(manifest.files),
+        size=sum(entry.size for entry in manifest.files),
+        mtime_ns=status.st_mtime_ns,
+        inode=status.st_ino,
+        boot=boot,
+        synced=False,
+        added=time.time(),
+        used=used,
+    )
