@@ -1,0 +1,355 @@
+"""The staging area: everything that a change adds, laid out under VENV/.pkgc/staging as in the prefix."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.installing.layout import Layout
+from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
+from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
+from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
+from pkgc_daemon.vocabulary import FileEntry, Manifest
+
+INSTALLER = b"pkgc\n"
+
+
+class TreeDamagedError(Exception):
+    """A tree does not match its manifest; internal to this stage, the store heals it."""
+
+    def __init__(self, sha256: str, path: str, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.sha256 = sha256
+        self.path = path
+        self.detail = detail
+
+
+class Addition:
+    """One distribution to add: the wire map of `apply_plan` with its manifest read."""
+
+    __slots__ = ("direct_url", "manifest", "name", "provenance", "requested", "tree", "version")
+
+    def __init__(self, item: Mapping[str, Any], manifest: Manifest) -> None:
+        self.name: str = item["name"]
+        self.version: str = item["version"]
+        self.tree: str = item["tree"]
+        self.manifest = manifest
+        self.provenance: Mapping[str, Any] | None = item.get("provenance")
+        self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
+        self.requested = bool(item.get("requested"))
+
+
+class Staging:
+    """Builds the staging area, one addition after the other, in normalized-name order.
+
+    Args:
+        root: the staging folder, mirroring `layout.prefix`.
+        executable: the interpreter that scripts name in their first line.
+        version: that interpreter's version.
+        strict: overlapping files with different bytes are an error.
+    """
+
+    def __init__(
+        self, root: str, layout: Layout, linker: Linker, *, executable: str, version: str, strict: bool
+    ) -> None:
+        self.root = root
+        self.layout = layout
+        self.linker = linker
+        self.strict = strict
+        self.warnings: list[str] = []
+        self.files = 0
+        self._version = version
+        self._first_lines = shebang(executable)
+        self._folders: dict[str, str] = {}
+        self._done: list[tuple[Addition, dict[str, list[FileEntry]]]] = []
+        self._written: dict[str, tuple[str, bytes]] = {}
+        """Path -> (project, content) of scripts that were not placed unchanged."""
+
+    def add(self, item: Addition) -> None:
+        """Stage one distribution: its files, scripts and records.
+
+        Raises:
+            TreeDamagedError: nothing of this tree may be used.
+            PkgcError: ``reserved-path``, ``overlapping-files`` (strict), ``path-conflict``.
+            OSError: not translated.
+        """
+        layout, manifest = self.layout, item.manifest
+        site = layout.purelib if manifest.root_is_purelib else layout.platlib
+        groups, scripts = self._spread(item, site)
+        self._done.append((item, groups))
+        back = "../" * (site.count("/") + 1) if site else ""
+        lines: list[str] = []
+        for key, entries in groups.items():
+            target, _, source = key.partition("\0")
+            start = f"{target}/" if target else ""
+            self._place(item, source, start, entries)
+            lines += render_entries(entries, "" if target == site else back + start)
+        lines += self._scripts(item, scripts, site, back)
+        lines += self._records(item, site)
+        lines.sort()
+        info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
+        lines.append(f"{manifest.dist_info}/RECORD,,\n")
+        self._write(f"{info}/RECORD", "".join(lines).encode("utf-8", "surrogateescape"))
+
+    def owner_of(self, path: str) -> str:
+        """The last added project that has a file at `path` (relative to the prefix), '' if none has."""
+        found = self._find(path, None)
+        return found[0] if found else ""
+
+    def _spread(self, item: Addition, site: str) -> tuple[dict[str, list[FileEntry]], list[FileEntry]]:
+        """Files by where they go: {"target folder NUL source folder": entries relative to both} (W3)."""
+        manifest, layout = item.manifest, self.layout
+        written = {f"{manifest.dist_info}/{name}" for name in WRITTEN}
+        main = f"{site}\0"
+        if manifest.data_dir is None:
+            return {main: [entry for entry in manifest.files if entry[0] not in written]}, []
+        data = manifest.data_dir + "/"
+        groups: dict[str, list[FileEntry]] = {main: []}
+        scripts: list[FileEntry] = []
+        targets = {
+            "purelib": layout.purelib,
+            "platlib": layout.platlib,
+            "headers": f"{layout.headers}/{item.name}",
+            "data": layout.data,
+        }
+        for entry in manifest.files:
+            if not entry[0].startswith(data):
+                if entry[0] not in written:
+                    groups[main].append(entry)
+                continue
+            kind, _, rest = entry[0][len(data) :].partition("/")
+            if kind == "scripts" and rest and "/" not in rest:
+                scripts.append(entry)
+                continue
+            if kind not in targets or not rest:
+                raise PkgcError(
+                    "bad-wheel",
+                    f"{manifest.filename}: {entry[0]} is not in a folder that a wheel may have",
+                    context="expected one of: " + ", ".join([*targets, "scripts"]),
+                )
+            folder, _, name = rest.rpartition("/")
+            target = "/".join(filter(None, (targets[kind], folder)))
+            if kind in ("data", "headers"):
+                target = self._resolved(target, entry[0], manifest.filename)
+                self._check_reserved(f"{target}/{name}" if target else name, entry[0], manifest.filename)
+            # One group per folder, because each may resolve elsewhere.
+            source = f"{data}{kind}/{folder}/" if folder else f"{data}{kind}/"
+            groups.setdefault(f"{target}\0{source}", []).append(entry._replace(path=name))
+        return groups, scripts
+
+    def _resolved(self, folder: str, path: str, filename: str) -> str:
+        """`folder` with the environment's own symlinks (lib64 -> lib) resolved; it may not lead outside."""
+        known = self._folders.get(folder)
+        if known is not None:
+            return known
+        real = os.path.realpath(os.path.join(self.layout.prefix, folder))
+        inside = self.layout.inside(real)
+        if inside is None:
+            raise PkgcError(
+                "outside-environment",
+                f"{filename}: {path} would be written to {real}, outside of the environment",
+            )
+        self._folders[folder] = inside
+        return inside
+
+    def _check_reserved(self, path: str, source: str, filename: str) -> None:
+        if self.layout.is_reserved(path):
+            raise PkgcError(
+                "reserved-path",
+                f"{filename}: {source} would replace {path}, which belongs to the environment itself",
+                hint="such a wheel is broken or hostile; report it to its authors",
+            )
+
+    def _place(self, item: Addition, source: str, start: str, entries: list[FileEntry]) -> None:
+        origin = f"{item.tree}/{source}"
+
+        def clash(entry: FileEntry) -> bool:
+            return self._overlap(item, start + entry[0], entry.sha256)
+
+        try:
+            self.linker.place(origin, f"{self.root}/{start}", entries, clash)
+        except DamagedFileError as error:
+            raise TreeDamagedError(item.manifest.sha256, source + error.path, error.detail) from error
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise conflict(item.name, str(error.filename2 or error.filename)) from error
+        self.files += len(entries)
+
+    def _overlap(self, item: Addition, path: str, sha256: str) -> bool:
+        """Two added distributions own `path`: whether `item`, the later one, takes it (design.md 8)."""
+        found = self._find(path, item)
+        if found is None:
+            if os.path.isdir(f"{self.root}/{path}"):
+                raise conflict(item.name, path)
+            return True
+        other, digest = found
+        if digest == sha256:
+            return False
+        text = f"{other} and {item.name} both have {path}, with different contents"
+        if self.strict:
+            raise overlap_error(text)
+        self.warnings.append(f"{text}; the one of {item.name} is installed")
+        return True
+
+    def _find(self, path: str, before: Addition | None) -> tuple[str, str] | None:
+        """(project, sha256) of the last addition ahead of `before` that has `path`. Slow, and rare."""
+        for item, groups in reversed(self._done):
+            if item is before:
+                continue
+            for key, entries in groups.items():
+                target = key.partition("\0")[0]
+                start = f"{target}/" if target else ""
+                for entry in entries:
+                    if start + entry.path == path:
+                        return item.name, entry.sha256
+        if path in self._written:
+            import hashlib
+
+            name, content = self._written[path]
+            return name, hashlib.sha256(content).hexdigest()
+        return None
+
+    def _scripts(self, item: Addition, files: list[FileEntry], site: str, back: str) -> list[str]:
+        """Stage wrappers of entry points and the wheel's own scripts; their RECORD lines."""
+        manifest, layout = item.manifest, self.layout
+        commands = commands_of(item.name, manifest.console_scripts, manifest.gui_scripts, self._version)
+        lines: list[str] = []
+        start = f"{layout.scripts}/" if layout.scripts else ""
+        shown = "" if layout.scripts == site else back + start
+        for entry in files:
+            name = entry.path.rpartition("/")[2]
+            if is_stale_wrapper(name, commands):
+                continue
+            self._check_reserved(start + name, entry.path, manifest.filename)
+            origin = f"{item.tree}/{entry.path}"
+            try:
+                check_source(origin, entry)
+            except DamagedFileError as error:
+                raise TreeDamagedError(manifest.sha256, entry.path, error.detail) from error
+            with open(origin, "rb") as file:
+                content = file.read() if file.peek(8).startswith(b"#!python") else b""
+            changed = rewritten(content, self._first_lines)
+            if changed is not None:
+                lines.append(self._script(item, start + name, shown + name, changed))
+                continue
+            # A script is executable whether or not its archive said so; a link's mode is the tree's.
+            placed = entry._replace(path=name)
+            if entry.executable:
+                source = entry.path[: -len(name)]
+                self._place(item, source, start, [placed])
+            else:
+                self._copy_script(item, origin, start + name, placed)
+            self._done.append((item, {f"{layout.scripts}\0": [placed]}))
+            lines += render_entries([placed], shown)
+        for name, value in commands.items():
+            self._check_reserved(start + name, f"the entry point {name}", manifest.filename)
+            lines.append(self._script(item, start + name, shown + name, wrapper(self._first_lines, value)))
+        return lines
+
+    def _copy_script(self, item: Addition, origin: str, path: str, entry: FileEntry) -> None:
+        destination = f"{self.root}/{path}"
+        self._ensure_parent(path)
+        try:
+            if os.path.lexists(destination):
+                if not self._overlap(item, path, entry.sha256):
+                    return
+                os.unlink(destination)
+            copy_file(origin, destination, entry, executable=True)
+        except DamagedFileError as error:
+            raise TreeDamagedError(item.manifest.sha256, error.path, error.detail) from error
+        self.files += 1
+
+    def _script(self, item: Addition, path: str, shown: str, content: bytes) -> str:
+        line = render_line(shown, content)
+        other = self._written.get(path)
+        destination = f"{self.root}/{path}"
+        try:
+            self._write(path, content, 0o777)
+        except FileExistsError:
+            import hashlib
+
+            if other is not None and other[1] == content:
+                return line
+            if self._overlap(item, path, hashlib.sha256(content).hexdigest()):
+                os.unlink(destination)
+                self._write(path, content, 0o777)
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise conflict(item.name, path) from error
+        self._written[path] = (item.name, content)
+        return line
+
+    def _records(self, item: Addition, site: str) -> list[str]:
+        """Write what an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+        dist_info = item.manifest.dist_info
+        files: dict[str, bytes] = {"INSTALLER": INSTALLER}
+        if item.direct_url is not None:
+            files["direct_url.json"] = json.dumps(item.direct_url, sort_keys=True).encode()
+        elif item.provenance is not None:
+            files["provenance_url.json"] = json.dumps(item.provenance, sort_keys=True).encode()
+        if item.requested:
+            files["REQUESTED"] = b""
+        start = f"{site}/" if site else ""
+        lines = []
+        for name, content in files.items():
+            shown = f"{dist_info}/{name}"
+            self._write(start + shown, content)
+            lines.append(render_line(shown, content))
+        return lines
+
+    def _write(self, path: str, content: bytes, mode: int = 0o666) -> None:
+        self._ensure_parent(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(f"{self.root}/{path}", flags, mode)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        finally:
+            os.close(descriptor)
+        self.files += 1
+
+    def _ensure_parent(self, path: str) -> None:
+        self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
+
+
+def overlap_error(text: str) -> PkgcError:
+    """The error of --strict for two distributions that own one path."""
+    return PkgcError(
+        "overlapping-files",
+        text,
+        hint="remove one of the two from the lock, or run without --strict to let the later one win",
+    )
+
+
+def conflict(name: str, path: str) -> PkgcError:
+    """The error of a file where another has a folder, or the reverse."""
+    return PkgcError(
+        "path-conflict",
+        f"{name}: {path} is a file in one place and a folder in another",
+        hint="two packages, or a package and what lies in the environment, exclude each other",
+    )
+
+
+def read_additions(
+    items: list[dict[str, Any]], read: Callable[[bytes], Manifest]
+) -> tuple[list[Addition], TreeDamagedError | None]:
+    """The additions in normalized-name order, or the first whose manifest cannot be read."""
+    found: list[Addition] = []
+    for item in sorted(items, key=lambda item: str(item["name"])):
+        try:
+            with open(item["manifest"], "rb") as file:
+                data = file.read()
+            manifest = read(data)
+        except FileNotFoundError:
+            return found, TreeDamagedError(item["sha256"], item["manifest"], "is gone")
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise
+            return found, TreeDamagedError(item["sha256"], item["manifest"], str(error))
+        except (PkgcError, ValueError, TypeError, KeyError, IndexError) as error:
+            return found, TreeDamagedError(item["sha256"], item["manifest"], f"cannot be read: {error}")
+        found.append(Addition(item, manifest))
+    return found, None
