@@ -13,7 +13,7 @@ import time
 from pkgc_protocol import __version__
 from pkgc_protocol.places import LOG, cache_dir, default_socket
 
-from .hot import Call, Gone, Unavailable, call, connect, invoke, write_all
+from .hot import Call, Gone, Unavailable, call, connect, invoke, read_pointer, write_all
 from .launch import DRAIN_TIMEOUT, start_daemon
 
 TYPE_CHECKING = False
@@ -110,7 +110,7 @@ def start(options: list[str], env: dict[str, str]) -> int:
     fresh = sock is None
     if sock is None:
         sock = start_daemon(env, cache, wait_for_lock=True)
-    path = os.fsdecode(sock.getpeername())
+    path = read_pointer(cache) or default_socket(env, os.getuid())
     sock.close()
     say(f"pkgc daemon {'started' if fresh else 'runs already'} ({path})")
     return 0

@@ -77,6 +77,8 @@ class Asking:
     given: RequirementsInput
     mode: Mode
     refresh_packages: frozenset[str] = frozenset()
+    asked_at: float = 0.0
+    """When the call began (Unix seconds): index pages that were asked for since then are recent enough."""
 
     def mode_for(self, name: str) -> Mode:
         """`refresh` for a project named by --refresh-package."""
@@ -146,6 +148,7 @@ class Obtainer:
             asking.interpreter,
             asking.options,
             mode=asking.mode_for(wanted.name),
+            asked_at=asking.asked_at,
             reporter=reporter,
             no_binary=asking.given.no_binary,
             only_binary=asking.given.only_binary,

@@ -20,6 +20,7 @@ from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.store import Store
+from pkgc_daemon.vocabulary import IndexOptions
 from pkgc_protocol import PROTOCOL, __version__
 
 from .hostcalls import World
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Threads for what the daemon does in its own world: reading, scanning, applying.
 HANDS = 8
+#: Seconds between two looks whether what was published can be made durable while nobody waits.
+CHECKPOINT_PERIOD = 10.0
 #: Seconds between two attempts at a cache that another daemon holds.
 LOCK_POLL = 0.05
 
@@ -118,7 +121,10 @@ class Services:
         await asyncio.sleep(0)
         from . import commands  # noqa: F401  (typer and the renderers: tens of milliseconds)
 
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(CHECKPOINT_PERIOD)
+            if self._server is not None and not self._server.running:
+                await self.store.checkpoint()
 
     async def config(self, world: World, path: str) -> Config:
         """The client's config.toml, parsed once per content.
@@ -139,6 +145,18 @@ class Services:
         self._configs[path] = (digest, config)
         return config
 
+    async def prepare(self, options: IndexOptions) -> None:
+        """Read the credentials and certificates that `options` name: cached pages are kept apart by them.
+
+        Raises:
+            PkgcError: `bad-certificate`.
+        """
+        await self._transport.prepare(options)
+
+    def now(self) -> float:
+        """The clock of the index pages."""
+        return self._indexes.now()
+
     async def status(self) -> dict[str, Any]:
         """What `pkgc status` shows."""
         server = self._server
@@ -154,6 +172,7 @@ class Services:
             "clients": server.clients,
             "calls": {"running": server.running, "served": server.served},
             "refused": dict(server.refused),
+            "filesystem": self.store.filesystem,
             "rss_bytes": await asyncio.to_thread(_memory),
         }
 

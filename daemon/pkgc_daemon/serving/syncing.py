@@ -94,7 +94,9 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
         context.output.warning(warning)
     options = await context.index_options(call, remembered.given, target)
     mode: Mode = "offline" if call.offline else "refresh" if call.refresh else "normal"
-    return lock, Asking(target.interpreter, options, remembered.given, mode, call.refresh_packages)
+    began = context.services.now()
+    asking = Asking(target.interpreter, options, remembered.given, mode, call.refresh_packages, began)
+    return lock, asking
 
 
 async def sync(context: Context, call: SyncCall) -> int:
@@ -191,6 +193,7 @@ async def _advertised(
     ]
     if not asked:
         return {}
+    await context.services.prepare(asking.options)
 
     async def digests(one: Wanted) -> tuple[str, frozenset[Digest] | None]:
         try:
@@ -213,6 +216,8 @@ async def _obtain(
         leases.enter_context(store.lease([obtained.tree.sha256]))
         return obtained
 
+    if adds:
+        await context.services.prepare(asking.options)
     found = await together(one(add.wanted) for add in adds)
     return {obtained.wanted.name: obtained for obtained in found}
 
@@ -287,6 +292,7 @@ async def _only_say(
         )
     installed: list[InstalledPackage] = []
     if call.dry_run:
+        await context.services.prepare(asking.options)
         origins = await together(
             context.services.obtainer.candidate(add.wanted, asking, output) for add in plan.add
         )

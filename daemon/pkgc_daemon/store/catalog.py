@@ -114,7 +114,11 @@ class Catalog:
     # -- reading ---------------------------------------------------------------------------------------
 
     def known_filename(self, digest: Digest) -> str | None:
-        """The file name that an index gave to `digest`."""
+        """The file name of `digest`: what its tree was checked against, else what an index called it."""
+        sha256 = digest.hex if digest.algorithm == "sha256" else self.aliases.get(digest, "")
+        tree = self.trees.get(sha256)
+        if tree is not None and tree.filename:
+            return tree.filename
         return self._files.get((digest.algorithm, bytes.fromhex(digest.hex)))
 
     def ask(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:

@@ -1,9 +1,12 @@
 """Where unpacking runs: a small pool of threads behind one narrow seam.
 
-Threads, not processes, because it was measured: 29 real wheels (177 MB, 23,774 files, 740 MiB unpacked) to
-tmpfs on two shared cores, pairs of runs: threads 1.36, 1.73, 2.38, 3.58 s; processes 0.98, 1.68, 2.04,
-2.79 s; one thread 1.9-3.8 s.  Inflating, hashing and writing release the GIL, so processes win 3-28 %, and
-pay for it with 0.1-0.2 s of start-up, pipes, and children that must be kept from outliving the daemon.
+Threads for their simplicity, not for speed.  Measured with 29 real wheels (177 MB, 23,774 files, 740 MiB
+unpacked) to tmpfs on two cores that others used too, seconds, in the order of the runs:
+    two threads    1.36 1.80 3.72 3.88 3.58 2.38 1.73
+    two processes  0.98 1.86 2.74 3.17 2.79 2.04 1.68
+    one thread     2.78 2.07 2.57 2.43 3.78 3.74 1.87
+Processes were faster in six of seven pairs, and pay for it with 0.1-0.2 s of start-up, pipes, and children
+that must be kept from outliving the daemon.
 The event loop beside two busy threads is late by 0.1 ms (median), 5 ms (99th percentile), 14 ms (worst).
 The jobs and their results can be pickled, so that a process pool is one more class here.
 """
