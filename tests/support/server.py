@@ -19,124 +19,37 @@ import base64
 import contextlib
 import gzip
 import hashlib
-import html
 import json
-import mmap
 import re
 import socket
 import ssl
 import struct
 import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-JSON_TYPE = "application/vnd.pypi.simple.v1+json"
-HTML_TYPE = "application/vnd.pypi.simple.v1+html"
+from tests.support.answers import (
+    JSON_TYPE,
+    WELL,
+    Behaviour,
+    Hangup,
+    Hit,
+    OfferedFile,
+    Request,
+    cut_range,
+    html_page,
+    open_body,
+    pieces,
+    plain,
+    read_request,
+)
 
-
-@dataclass(frozen=True)
-class Hit:
-    """One request, as it was answered."""
-
-    method: str
-    path: str
-    """Decoded, without the query."""
-    query: str
-    headers: Mapping[str, str]
-    """Names in lower case."""
-    status: int
-    sent: int
-    """Bytes of body that were handed to the socket."""
-    connection: int
-    """Serial number of the connection: equal numbers mean keep-alive."""
-    at: float
-    """time.monotonic() at which the request was read."""
-
-    @property
-    def range(self) -> str | None:
-        """The Range header, or None."""
-        return self.headers.get("range")
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """How to answer. Every field at its default means: well."""
-
-    times: int | None = 1
-    """For how many requests; None: for ever."""
-    status: int | None = None
-    """Answer with this status and a short text."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Extra headers, or other values of usual ones ('' drops one)."""
-    data: bytes | None = None
-    """Serve these bytes instead."""
-    redirect: str | None = None
-    """Location; with status 302 unless `status` says otherwise."""
-    delay: float = 0.0
-    """Seconds before the first byte of the answer."""
-    truncate_after: int | None = None
-    """Close after so many bytes of this response's body (Content-Length still promises all)."""
-    reset_after: int | None = None
-    """The same, but with a TCP reset."""
-    stall_after: int | None = None
-    """Send so many bytes of body, then nothing until the server stops; -1: not even the headers."""
-    rate: float | None = None
-    """Bytes of body per second."""
-    ranges: bool = True
-    """False: ignore Range (answer 200)."""
-    ignore_if_range: bool = False
-    """Answer 206 even if the If-Range validator does not match."""
-    range_shift: int = 0
-    """Answer a Range with a 206 that begins so many bytes later (or earlier) than asked."""
-    content_length: int | None = None
-    """Lie about the length (the body sent stays as it is; then the connection closes)."""
-    gzip: bool = False
-    """Content-Encoding: gzip, asked for or not."""
-    chunked: bool = False
-    """Transfer-Encoding: chunked instead of a Content-Length."""
-    etag: str | None = "auto"
-    """'auto': a strong one made of the content; None: none."""
-    last_modified: str | None = None
-    auth: tuple[str, str] | None = None
-    """Basic credentials wanted; others get 401."""
-    close: bool = False
-    """Close the connection after the answer."""
-
-
-WELL = Behaviour(times=None)
-
-
-@dataclass(frozen=True)
-class _File:
-    filename: str
-    path: str
-    body: bytes | Path
-    size: int
-    etag: str
-    meta: Mapping[str, Any]
-
-
-@dataclass
-class _Request:
-    method: str
-    path: str
-    query: str
-    headers: dict[str, str]
-    at: float
-
-
-class _Hangup(Exception):
-    """The connection is to be closed; `reset` with RST."""
-
-    def __init__(self, *, reset: bool = False) -> None:
-        self.reset = reset
+__all__ = ["JSON_TYPE", "Behaviour", "Hit", "IndexServer", "serve_directory"]
 
 
 class IndexServer:
@@ -169,8 +82,8 @@ class IndexServer:
         self._tls = tls
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._files: dict[str, _File] = {}
-        self._pages: dict[tuple[str, str], list[_File]] = {}
+        self._files: dict[str, OfferedFile] = {}
+        self._pages: dict[tuple[str, str], list[OfferedFile]] = {}
         self._raw: dict[str, tuple[bytes, str]] = {}
         self._behaviours: dict[str, list[tuple[Behaviour, list[int | None]]]] = {}
         self._open: set[socket.socket] = set()
@@ -227,7 +140,7 @@ class IndexServer:
         entry: dict[str, Any] = {"hashes": dict(advertised), "size": size}
         entry.update({key.replace("_", "-"): value for key, value in meta.items()})
         path = f"/files/{index}/{filename}"
-        added = _File(filename, path, wheel, size, f'"{sha256[:24]}"', entry)
+        added = OfferedFile(filename, path, wheel, size, f'"{sha256[:24]}"', entry)
         name = project or re.sub(r"[-_.]+", "-", filename.split("-")[0]).lower()
         with self._lock:
             self._files[path] = added
@@ -344,7 +257,7 @@ class IndexServer:
         reset = False
         try:
             with sock.makefile("rb") as stream:
-                while not self._stopping.is_set() and (request := _read_request(stream)) is not None:
+                while not self._stopping.is_set() and (request := read_request(stream)) is not None:
                     with self._lock:
                         self.active += 1
                         self.most_active = max(self.most_active, self.active)
@@ -353,7 +266,7 @@ class IndexServer:
                     finally:
                         with self._lock:
                             self.active -= 1
-        except _Hangup as hangup:
+        except Hangup as hangup:
             reset = hangup.reset
         except (OSError, ValueError):
             pass
@@ -378,14 +291,14 @@ class IndexServer:
                         return behaviour
         return WELL
 
-    def _answer(self, sock: socket.socket, number: int, request: _Request) -> None:
+    def _answer(self, sock: socket.socket, number: int, request: Request) -> None:
         how = self._behaviour(request.path)
         if how.delay:
             self._stopping.wait(how.delay)
         if how.stall_after == -1:
             self._record(request, 0, 0, number)
             self._stopping.wait()
-            raise _Hangup
+            raise Hangup
         status, headers, body = self._response(request, how)
         for name, value in how.headers.items():
             headers.pop(next((key for key in headers if key.lower() == name.lower()), name), None)
@@ -409,7 +322,7 @@ class IndexServer:
             sock.sendall(head.encode("latin-1") + bytes(part))
         else:
             sock.sendall(head.encode("latin-1"))
-            for piece in _pieces(part, how.rate, self._stopping):
+            for piece in pieces(part, how.rate, self._stopping):
                 if how.chunked:
                     sock.sendall(f"{len(piece):x}\r\n".encode() + bytes(piece) + b"\r\n")
                 else:
@@ -417,41 +330,41 @@ class IndexServer:
             if how.chunked and not ends:
                 sock.sendall(b"0\r\n\r\n")
         if how.reset_after is not None:
-            raise _Hangup(reset=True)
+            raise Hangup(reset=True)
         if how.stall_after is not None:
             self._stopping.wait()
         if ends or how.content_length is not None or "Connection" in headers:
-            raise _Hangup
+            raise Hangup
 
-    def _record(self, request: _Request, status: int, sent: int, number: int) -> None:
+    def _record(self, request: Request, status: int, sent: int, number: int) -> None:
         hit = Hit(
             request.method, request.path, request.query, request.headers, status, sent, number, request.at
         )
         with self._lock:
             self.log.append(hit)
 
-    def _response(self, request: _Request, how: Behaviour) -> tuple[int, dict[str, str], memoryview]:
+    def _response(self, request: Request, how: Behaviour) -> tuple[int, dict[str, str], memoryview]:
         wanted = how.auth or self.auth
         if wanted is not None:
             expected = "Basic " + base64.b64encode(":".join(wanted).encode()).decode()
             if request.headers.get("authorization") != expected:
-                return _plain(401, "credentials wanted", {"WWW-Authenticate": 'Basic realm="test"'})
+                return plain(401, "credentials wanted", {"WWW-Authenticate": 'Basic realm="test"'})
         if how.redirect is not None:
-            return _plain(how.status or 302, "elsewhere", {"Location": how.redirect})
+            return plain(how.status or 302, "elsewhere", {"Location": how.redirect})
         if how.status is not None:
-            return _plain(how.status, f"scripted {how.status}", {})
+            return plain(how.status, f"scripted {how.status}", {})
         with self._lock:
             found = self._files.get(request.path)
             raw = self._raw.get(request.path)
         headers: dict[str, str]
         if found is not None:
             headers = {"Content-Type": "application/octet-stream"}
-            body = memoryview(b"") if how.data is not None else _open_body(found.body)
+            body = memoryview(b"") if how.data is not None else open_body(found.body)
             etag = found.etag
         else:
             page = raw or self._page(request)
             if page is None:
-                return _plain(404, "not found", {})
+                return plain(404, "not found", {})
             body, headers = memoryview(page[0]), {"Content-Type": page[1], **self.page_headers}
             etag = f'"{hashlib.sha256(page[0]).hexdigest()[:24]}"'
         if how.data is not None:
@@ -472,11 +385,11 @@ class IndexServer:
             headers["Accept-Ranges"] = "bytes"
             guard = request.headers.get("if-range")
             if guard is None or how.ignore_if_range or guard in {etag_now, how.last_modified}:
-                status, body = _cut(request.headers.get("range"), how.range_shift, body, headers)
+                status, body = cut_range(request.headers.get("range"), how.range_shift, body, headers)
         headers["Content-Length"] = str(len(body))
         return status, headers, body
 
-    def _page(self, request: _Request) -> tuple[bytes, str] | None:
+    def _page(self, request: Request) -> tuple[bytes, str] | None:
         parts = request.path.split("/")
         with self._lock:
             if len(parts) == 4 and not parts[3]:
@@ -492,76 +405,7 @@ class IndexServer:
         if self.json and JSON_TYPE in request.headers.get("accept", ""):
             page = {"meta": {"api-version": "1.1"}, "name": parts[2], "versions": [], "files": entries}
             return json.dumps(page).encode(), JSON_TYPE
-        return _html_page(parts[2], entries), "text/html; charset=utf-8"
-
-
-def _read_request(stream: Any) -> _Request | None:
-    line = stream.readline(65536)
-    at = time.monotonic()
-    if not line.strip():
-        return None
-    method, target, _ = line.decode("latin-1").split(" ", 2)
-    headers: dict[str, str] = {}
-    while (line := stream.readline(65536)) not in (b"\r\n", b"\n", b""):
-        name, _, value = line.decode("latin-1").partition(":")
-        headers[name.strip().lower()] = value.strip()
-    stream.read(int(headers.get("content-length", "0")))
-    parts = urlsplit(target)
-    return _Request(method, unquote(parts.path), parts.query, headers, at)
-
-
-def _open_body(body: bytes | Path) -> memoryview:
-    if isinstance(body, bytes):
-        return memoryview(body)
-    with body.open("rb") as stream:
-        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _pieces(body: memoryview, rate: float | None, stop: threading.Event) -> Iterator[memoryview]:
-    step = 1 << 20 if rate is None else max(1, int(rate / 20))
-    for start in range(0, len(body), step):
-        if rate is not None and start and stop.wait(step / rate):
-            return
-        yield body[start : start + step]
-
-
-def _plain(status: int, text: str, headers: dict[str, str]) -> tuple[int, dict[str, str], memoryview]:
-    body = text.encode()
-    return (
-        status,
-        {"Content-Type": "text/plain", "Content-Length": str(len(body)), **headers},
-        memoryview(body),
-    )
-
-
-def _cut(asked: str | None, shift: int, body: memoryview, headers: dict[str, str]) -> tuple[int, memoryview]:
-    """RFC 9110, 14.2, for one range: ``a-``, ``a-b`` or ``-n``."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "")
-    if match is None or match.group() == "bytes=-":
-        return 200, body
-    total, first, last = len(body), match[1], match[2]
-    start = int(first) if first else max(0, total - int(last))
-    end = min(int(last), total - 1) if first and last else total - 1
-    if start >= total or end < start:
-        headers["Content-Range"] = f"bytes */{total}"
-        return 416, memoryview(b"")
-    start = max(0, start + shift)
-    headers["Content-Range"] = f"bytes {start}-{end}/{total}"
-    return 206, body[start : end + 1]
-
-
-def _html_page(name: str, entries: list[dict[str, Any]]) -> bytes:
-    lines = [f"<!DOCTYPE html><html><head><title>{html.escape(name)}</title></head><body>"]
-    for entry in entries:
-        url = entry["url"] + "".join(f"#{a}={h}" for a, h in list(entry["hashes"].items())[:1])
-        attributes = f'href="{html.escape(url)}"'
-        if entry.get("requires-python"):
-            attributes += f' data-requires-python="{html.escape(entry["requires-python"])}"'
-        yanked = entry.get("yanked", False)
-        if yanked is not False:
-            attributes += f' data-yanked="{html.escape(yanked if isinstance(yanked, str) else "")}"'
-        lines.append(f"<a {attributes}>{html.escape(entry['filename'])}</a><br/>")
-    return "\n".join([*lines, "</body></html>"]).encode()
+        return html_page(parts[2], entries), "text/html; charset=utf-8"
 
 
 def serve_directory(directory: Path, server: IndexServer) -> IndexServer:
