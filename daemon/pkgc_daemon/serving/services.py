@@ -58,7 +58,11 @@ class Services:
         self._indexes = IndexClient(transport, store)
         self._selector = Selector(self._indexes, store)
         self._fetcher = Fetcher(
-            transport, store.incoming, store.publish_artifact, limits=fetch_limits(config.network)
+            transport,
+            store.incoming,
+            store.publish_artifact,
+            find=store.find,
+            limits=fetch_limits(config.network),
         )
         self.obtainer = Obtainer(store, self._selector, self._fetcher)
         self._server: Server | None = None

@@ -1,0 +1,242 @@
+"""Bodies: one attempt to get the bytes of a file, or the rest of them, over HTTP into a `Partial`; decides
+what an answer means for the bytes that are already there, and leaves retrying to flights.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.fetching.failures import TransferError, for_status, translate
+from pkgc_daemon.fetching.partials import BATCH, Partial, Validator
+from pkgc_daemon.fetching.patience import Kind
+from pkgc_daemon.fetching.transport import Reply, Transport
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.vocabulary import Digest, IndexOptions
+
+#: Nothing that is installed is larger; a server that never ends must not fill the disk.
+MAX_FILE_BYTES = 64 << 30
+#: Less than this much within the longest bound of patience is a stall, though bytes do arrive.
+CRAWL_BYTES = 16384
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a waiter would have the file fetched from."""
+
+    url: str
+    """May hold credentials; no fragment."""
+    options: IndexOptions
+    identity: str
+    """See `Transport.identity`."""
+    size_hint: int | None = None
+    """What the index says of the size; only believed where HTTP says nothing."""
+
+    @property
+    def name(self) -> str:
+        """Equal for sources that would send the same request."""
+        return f"{self.url}\n{self.identity}\n{sorted(self.options.proxies.items())}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a ``file:`` URL."""
+        return self.url[:5].lower() == "file:"
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+        return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+
+
+class Progress(NamedTuple):
+    """Whom to tell; called on the event loop."""
+
+    expects: Callable[[int | None], None]
+    """The whole size is known now (or not); may raise TransferError if it cannot be right."""
+    arrived: Callable[[int], None]
+    """So many bytes more of the file are here; negative when a transfer starts over."""
+    received: Callable[[int], None]
+    """So many bytes came over the network."""
+
+
+async def receive(
+    transport: Transport,
+    source: Source,
+    partial: Partial,
+    progress: Progress,
+    *,
+    connect_timeout: float,
+    cap: int = MAX_FILE_BYTES,
+) -> frozenset[Digest]:
+    """Get the file, or the rest of it, and return the digests of the whole.
+
+    Args:
+        connect_timeout: seconds.
+        cap: bytes beyond which the body is not read.
+
+    Raises:
+        TransferError: the attempt failed; `partial` holds what arrived (settle it).
+    """
+    known = partial.validator
+    if known is not None and known.total == partial.kept:
+        # Complete since an earlier attempt that could not publish it: asking for the rest would be a 416.
+        progress.expects(known.total)
+        return await partial.finish()
+    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    if partial.kept and known is not None and known.if_range is not None:
+        headers |= {"Range": f"bytes={partial.kept}-", "If-Range": known.if_range}
+    elif partial.kept:
+        await partial.start_over()
+    try:
+        async with transport.open(
+            source.url,
+            headers,
+            source.options,
+            connect_timeout=connect_timeout,
+            read_bufsize=BATCH,
+        ) as reply:
+            total = await _align(reply, source, partial, progress)
+            progress.expects(total)
+            if total is not None and total > cap:
+                raise _too_large(source, cap)
+            position = await _read_body(reply, partial, progress, transport.limits.stall, cap, source)
+            if total is None and "chunked" not in reply.headers.get("transfer-encoding", ""):
+                # The end of the connection is the end of the body: a cut looks the same.
+                total = source.size_hint
+            if total is not None and position < total:
+                # RFC 9110, 15.3.7: a part may be shorter than asked; the next attempt goes on from there.
+                raise _too_short(source, total, position)
+            return await partial.finish()
+    except (aiohttp.ClientError, OSError, TimeoutError, PkgcError) as exc:
+        raise translate(exc, source.url) from exc
+
+
+async def _read_body(
+    reply: Reply, partial: Partial, progress: Progress, window: float, cap: int, source: Source
+) -> int:
+    """Read to the end of the body; returns the position in the file."""
+    clock = asyncio.get_running_loop().time
+    content = reply.content
+    position = partial.kept
+    window_began, window_position = clock(), position
+    try:
+        while data := await content.readany():
+            position += len(data)
+            progress.arrived(len(data))
+            progress.received(len(data))
+            partial.feed(data)
+            if position > cap:
+                # Not a prefix of anything that is wanted.
+                await partial.start_over()
+                raise _too_large(source, cap)
+            await partial.ready()
+            if clock() - window_began > window:
+                if position - window_position < CRAWL_BYTES:
+                    raise TransferError(
+                        Kind.STALL, PkgcError("stalled", f"hardly anything arrives from {redact(source.url)}")
+                    )
+                window_began, window_position = clock(), position
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        # After a failure aiohttp gives out nothing more, although bytes that arrived before it may wait.
+        rest = _unread(content)
+        if rest:
+            progress.received(len(rest))
+            partial.feed(rest)
+        raise
+    return position
+
+
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """What `content` holds back: private to aiohttp, hence the care. A test fails if it stops working."""
+    pieces, offset = getattr(content, "_buffer", ()), getattr(content, "_buffer_offset", 0)
+    return b"".join(pieces)[offset:]
+
+
+async def _align(reply: Reply, source: Source, partial: Partial, progress: Progress) -> int | None:
+    """Make `partial` ready for the body of this answer, and say how long the whole file is, if known.
+
+    Raises:
+        TransferError: the body is not what was asked for.
+    """
+    if reply.status == 206:
+        known, found = partial.validator, _CONTENT_RANGE.match(reply.headers.get("content-range", ""))
+        start = int(found[1]) if found else -1
+        total = int(found[3]) if found and found[3] != "*" else None
+        theirs = _validator(reply.headers, total)
+        if (
+            known is None
+            or start != partial.kept
+            or (total is not None and known.total is not None and total != known.total)
+            or (theirs is not None and theirs.etag and known.etag and theirs.etag != known.etag)
+        ):
+            # peers.md: 206 with another offset, or of another file, is discarded and counts as an attempt.
+            expected = f"bytes {partial.kept}-"
+            await partial.start_over()
+            raise _bad_answer(source, expected, reply.headers.get("content-range", "no Content-Range"))
+        partial.begin(known)
+        return known.total if total is None else total
+    if reply.status == 416:
+        await partial.start_over()
+        raise _bad_answer(source, "a range", "416 Range Not Satisfiable")
+    if reply.status != 200:
+        raise for_status(reply.status, reply.headers, reply.url)
+    if partial.kept:
+        # The validator has changed, or the server knows no ranges: this is the whole file (RFC 9110, 13.1.5).
+        progress.arrived(-partial.kept)
+        await partial.start_over()
+    length = reply.headers.get("content-length", "")
+    coded = "transfer-encoding" in reply.headers
+    total = int(length) if length.isascii() and length.isdigit() and not coded else None
+    partial.begin(_validator(reply.headers, total))
+    return total
+
+
+def _validator(headers: Mapping[str, str], total: int | None) -> Validator | None:
+    """The strong validator of an answer, or None (RFC 9110, 8.8.1)."""
+    if headers.get("accept-ranges", "").strip().lower() == "none":
+        return None
+    etag = headers.get("etag", "").strip()
+    if len(etag) >= 2 and etag[0] == etag[-1] == '"' and '"' not in etag[1:-1]:
+        return Validator(etag, None, total)
+    changed, now = headers.get("last-modified"), headers.get("date")
+    if not etag and changed and now:
+        try:
+            # 8.8.2.2: within the same second the file could have changed once more.
+            age = parsedate_to_datetime(now).timestamp() - parsedate_to_datetime(changed).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        if age >= 1:
+            return Validator(None, changed, total)
+    return None
+
+
+def _bad_answer(source: Source, expected: str, found: str) -> TransferError:
+    error = PkgcError(
+        "bad-response",
+        f"{redact(source.url)} answered with another part of the file than asked for",
+        context=f"expected: {expected}\nfound: {found}",
+    )
+    return TransferError(Kind.SERVER, error)
+
+
+def _too_short(source: Source, total: int, found: int) -> TransferError:
+    error = PkgcError(
+        "download-failed",
+        f"{redact(source.url)} ended too early",
+        context=f"expected: {total} bytes\nfound: {found} bytes",
+    )
+    return TransferError(Kind.SERVER, error)
+
+
+def _too_large(source: Source, cap: int) -> PkgcError:
+    return PkgcError("file-too-large", f"{redact(source.url)} is larger than {cap} bytes")

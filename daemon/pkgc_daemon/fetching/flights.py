@@ -1,0 +1,470 @@
+"""Flights: one transfer per artifact, however many want it at once (invariants 1 and 3; design.md 8).
+
+A flight has waiters.  Each waiter brings a URL and its own idea of which bytes are right; the flight tries
+their URLs until the bytes of one are right for somebody, publishes those once, and tells every waiter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urldefrag, urlsplit
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.fetching.bodies import MAX_FILE_BYTES, Progress, Source, receive
+from pkgc_daemon.fetching.failures import TransferError, for_disk
+from pkgc_daemon.fetching.localfiles import copy_file
+from pkgc_daemon.fetching.partials import Partial, hash_file, in_thread
+from pkgc_daemon.fetching.patience import Kind, Patience
+from pkgc_daemon.fetching.transport import Transport
+from pkgc_daemon.fetching.verdicts import Expectation, size_mismatch
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.reporting import Reporter
+from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
+
+#: (file, sha256 hex, size, every digest computed, file name, URL without credentials) -> the Artifact.
+#: It moves the file away; it is called once for each transfer.
+Publish = Callable[[Path, str, int, frozenset[Digest], str, str], Awaitable[Artifact]]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """How much happens at once, and how long leftovers stay."""
+
+    downloads: int = 50
+    downloads_per_host: int = 16
+    threads: int = 4
+    """For hashing and writing."""
+    stale_after: float = 7 * 86400.0
+    """Seconds after which a partial file that nobody went on with is removed."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    source: Source
+    expected: Expectation
+    filename: str
+    reporter: Reporter
+    result: asyncio.Future[Artifact]
+
+
+@dataclass(eq=False, slots=True)
+class _Route:
+    """One source of a flight: what patience says of it, and the error that ended it, if it has ended."""
+
+    source: Source
+    patience: Patience
+    not_before: float = 0.0
+    ended: PkgcError | None = None
+    partial: Partial | None = None
+    best: int = 0
+    """The largest number of bytes that were ever kept."""
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    key: str
+    label: str
+    waiters: list[_Waiter] = field(default_factory=list)
+    routes: dict[str, _Route] = field(default_factory=dict)
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    landing: bool = False
+    """The bytes are verified and being published: nobody can cancel any more."""
+    over: bool = False
+    artifact: Artifact | None = None
+    total: int | None = None
+    arrived: int = 0
+
+
+class Fetcher:
+    """Fetches artifacts.
+
+    Args:
+        transport: used by many fetchers, perhaps; closed by whoever made it.
+        incoming: directory for partial files, on the file system of the store; nobody else writes there.
+        publish: takes a verified file into the store.
+        find: what the store has under a digest; asked just before a transfer begins, so that who looked
+            there a moment too early does not fetch again what a flight has just brought.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        incoming: Path,
+        publish: Publish,
+        *,
+        find: Callable[[Digest], Artifact | None] | None = None,
+        limits: FetchLimits | None = None,
+    ) -> None:
+        self._transport = transport
+        self._incoming = incoming
+        self._publish = publish
+        self._find = find
+        self.limits = limits or FetchLimits()
+        self._flights: dict[str, _Flight] = {}
+        self._executor = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="pkgc-fetch")
+        self._all_slots = asyncio.Semaphore(self.limits.downloads)
+        self._host_slots: dict[str, asyncio.Semaphore] = {}
+        self._left: set[str] = set()
+        self._started: asyncio.Lock | None = asyncio.Lock()
+
+    async def fetch(
+        self,
+        url: str,
+        *,
+        allowed: frozenset[Digest],
+        advertised: frozenset[Digest],
+        size: int | None,
+        exact_size: bool,
+        filename: str,
+        options: IndexOptions,
+        reporter: Reporter,
+    ) -> Artifact:
+        """The artifact at `url` (http, https or file; may hold credentials), verified and published.
+
+        Args:
+            allowed: digests of the lock, one of which is enough (H6); empty: any bytes.
+            advertised: digests that the index gives; they guard against corruption (H7): all must match.
+            size: bytes, as the lock (`exact_size`: another size is an error) or the index (a hint) says.
+            filename: for messages and for the store's records.
+
+        Raises:
+            PkgcError: ``hash-mismatch``, ``advertised-hash-mismatch``, ``size-mismatch``, ``http-status``,
+                ``download-failed``, ``stalled``, ``connection-refused``, ``dns-failure``, ``disk-full``, …
+        """
+        if self._started is not None:
+            await self._start(self._started)
+        expected = Expectation(allowed, advertised, size if exact_size else None)
+        if urlsplit(url).scheme.lower() != "file":
+            await self._transport.prepare(options)
+            identity = self._transport.identity(url, options)
+        else:
+            identity = ""
+        source = Source(urldefrag(url).url, options, identity, None if exact_size else size)
+        key = _flight_key(source, expected)
+        flight = self._flights.get(key)
+        while flight is not None and flight.over:
+            # It was cancelled and is still writing what arrived, which this one will go on with; or it has
+            # landed and is tidying up.
+            assert flight.task is not None
+            await asyncio.wait([flight.task])
+            if flight.artifact is not None:
+                return await self._confirm(flight.artifact, expected, url)
+            flight = self._flights.get(key)
+        if flight is None:
+            known = expected.sha256
+            stored = self._find(Digest("sha256", known)) if self._find and known else None
+            if stored is not None:
+                return await self._confirm(stored, expected, url)
+            flight = self._flights[key] = _Flight(key, filename)
+        waiter = _Waiter(source, expected, filename, reporter, asyncio.get_running_loop().create_future())
+        self._join(flight, waiter)
+        try:
+            artifact = await waiter.result
+            return await self._confirm(artifact, expected, url)
+        finally:
+            self._leave(flight, waiter)
+
+    async def close(self) -> None:
+        """Cancel every flight, keep what arrived, and end the threads."""
+        tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
+        for flight in self._flights.values():
+            flight.over = True
+            if flight.task is not None and not flight.landing:
+                flight.task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await asyncio.to_thread(self._executor.shutdown)
+
+    # -- waiters -------------------------------------------------------------------------------------
+
+    async def _start(self, lock: asyncio.Lock) -> None:
+        async with lock:
+            if self._started is not None:
+                self._left = await asyncio.to_thread(_take_stock, self._incoming, self.limits.stale_after)
+                self._started = None
+
+    def _join(self, flight: _Flight, waiter: _Waiter) -> None:
+        flight.waiters.append(waiter)
+        waiter.reporter.started(flight.key, waiter.filename, flight.total or waiter.expected.size)
+        if flight.arrived:
+            waiter.reporter.advanced(flight.key, flight.arrived)
+        name = waiter.source.name
+        if name not in flight.routes:
+            flight.routes[name] = _Route(waiter.source, Patience(self._transport.limits))
+            flight.joined.set()
+        if flight.task is None:
+            flight.task = asyncio.create_task(self._fly(flight), name=f"flight {flight.label}")
+
+    def _leave(self, flight: _Flight, waiter: _Waiter) -> None:
+        flight.waiters.remove(waiter)
+        waiter.reporter.finished(flight.key)
+        if not waiter.result.done():
+            waiter.result.cancel()
+        elif not waiter.result.cancelled():
+            waiter.result.exception()
+        if not flight.waiters and not flight.landing and not flight.over and flight.task is not None:
+            flight.over = True
+            flight.task.cancel()
+
+    async def _confirm(self, artifact: Artifact, expected: Expectation, url: str) -> Artifact:
+        """Each waiter compares for itself, also who came too late for its algorithms to be computed."""
+        missing = expected.algorithms - {digest.algorithm for digest in artifact.digests}
+        more = await self._hash(artifact.path, missing) if missing else frozenset()
+        error = expected.verdict(artifact.digests | more, artifact.size, url)
+        if error is not None:
+            raise error
+        if not more:
+            return artifact
+        return Artifact(artifact.sha256, artifact.size, artifact.path, artifact.digests | more)
+
+    # -- the flight ----------------------------------------------------------------------------------
+
+    async def _fly(self, flight: _Flight) -> None:
+        try:
+            await self._try_routes(flight)
+        except PkgcError as exc:
+            _fail(flight, exc)
+        except asyncio.CancelledError:
+            _fail(flight, PkgcError("cancelled", f"the download of {flight.label} was cancelled"))
+            raise
+        except Exception as exc:
+            # A defect of ours. The waiters must hear of it, or they would wait for ever.
+            error = PkgcError("internal-error", f"fetching {flight.label} failed", context=repr(exc))
+            error.__cause__ = exc
+            _fail(flight, error)
+        finally:
+            flight.over = True
+            for route in flight.routes.values():
+                if route.partial is not None:
+                    await route.partial.settle()
+                    if route.partial.kept:
+                        self._left.add(route.partial.path.name)
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+
+    async def _try_routes(self, flight: _Flight) -> None:
+        while True:
+            route = _next_route(flight)
+            if route is None:
+                _fail_each(flight)
+                return
+            delay = route.not_before - time.monotonic()
+            if delay > 0:
+                flight.joined.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await flight.joined.wait()
+                continue
+            if await self._try_route(flight, route):
+                return
+
+    async def _try_route(self, flight: _Flight, route: _Route) -> bool:
+        """One attempt. True: every waiter has its answer."""
+        partial = await self._partial(flight, route)
+        route.best = max(route.best, partial.kept)
+        self._turn_back(flight, partial.kept)
+        try:
+            digests = await self._transfer(flight, route, partial)
+        except TransferError as failure:
+            await partial.settle()
+            if partial.kept > route.best:
+                route.best = partial.kept
+                route.patience.progressed()
+            self._turn_back(flight, partial.kept)
+            delay = route.patience.failed(failure.kind, failure.retry_after)
+            if delay is None:
+                route.ended = failure.error
+            else:
+                route.not_before = time.monotonic() + delay
+                for waiter in flight.waiters:
+                    waiter.reporter.detail(f"{failure.error.message}; trying again in {delay:.1f} s")
+            return False
+        return await self._land(flight, route, partial, digests)
+
+    async def _transfer(self, flight: _Flight, route: _Route, partial: Partial) -> frozenset[Digest]:
+        def arrived(amount: int) -> None:
+            flight.arrived += amount
+            for waiter in flight.waiters:
+                waiter.reporter.advanced(flight.key, amount)
+
+        def received(amount: int) -> None:
+            if flight.waiters:
+                flight.waiters[0].reporter.count("downloaded_bytes", amount)
+
+        def expects(total: int | None) -> None:
+            if total is not None and sizes and total not in sizes:
+                raise TransferError(Kind.FATAL, size_mismatch(sizes, total, route.source.url))
+            if total is not None and total != flight.total:
+                flight.total = total
+                for waiter in flight.waiters:
+                    waiter.reporter.started(flight.key, waiter.filename, total)
+
+        # Sizes that somebody may accept; empty: any.
+        exact = [one.expected.size for one in flight.waiters]
+        sizes = frozenset(size for size in exact if size is not None) if None not in exact else frozenset()
+        if route.source.is_local:
+            route.patience.begin()
+            progress = Progress(expects, arrived, received)
+            return await copy_file(route.source.url, partial, self._executor, progress)
+        async with self._slot(route.source.host):
+            # Only now: waiting for a slot is not the server's fault.
+            route.patience.begin()
+            return await receive(
+                self._transport,
+                route.source,
+                partial,
+                Progress(expects, arrived, received),
+                connect_timeout=route.patience.connect_timeout(),
+                cap=max(sizes, default=MAX_FILE_BYTES),
+            )
+
+    async def _land(
+        self, flight: _Flight, route: _Route, partial: Partial, digests: frozenset[Digest]
+    ) -> bool:
+        """All bytes are here. Tell whom they are wrong; publish them if they are right for anybody."""
+        computed = {digest.algorithm for digest in digests}
+        missing = frozenset().union(*(one.expected.algorithms for one in flight.waiters)) - computed
+        if missing:
+            digests |= await self._hash(partial.path, missing)
+        url, size = route.source.url, partial.kept
+        verdicts = [(one, one.expected.verdict(digests, size, url)) for one in flight.waiters]
+        errors = [error for _, error in verdicts if error is not None]
+        if len(errors) == len(verdicts):
+            resumed = partial.resumed
+            await partial.start_over()
+            self._turn_back(flight, 0)
+            if resumed:
+                # The kept part may have been of another file, or damaged: the whole decides.
+                delay = route.patience.failed(Kind.SERVER)
+                if delay is not None:
+                    return False
+            route.ended = errors[0]
+            return False
+        flight.landing = True
+        shown = redact(route.source.url)
+        sha256 = next(digest.hex for digest in digests if digest.algorithm == "sha256")
+        filename = flight.waiters[0].filename
+        artifact = await self._publish(partial.path, sha256, size, digests, filename, shown)
+        flight.artifact = artifact
+        route.partial = None
+        await self._clear(flight, partial)
+        if not route.source.is_local and flight.waiters:
+            flight.waiters[0].reporter.count("downloaded_files")
+        judged = dict(verdicts)
+        for waiter in flight.waiters:
+            error = judged.get(waiter)
+            if waiter.result.done():
+                continue
+            if error is not None:
+                waiter.result.set_exception(error)
+            else:
+                # Who joined during the publication has no verdict yet; `_confirm` gives it.
+                waiter.result.set_result(artifact)
+        flight.over = True
+        return True
+
+    async def _clear(self, flight: _Flight, landed: Partial) -> None:
+        """Remove sidecars, and the partial files of routes that were not needed in the end."""
+        partials = [route.partial for route in flight.routes.values() if route.partial is not None]
+        for route in flight.routes.values():
+            route.partial = None
+        if landed.validator is not None or landed.resumed:
+            partials.append(landed)
+        for partial in partials:
+            await partial.settle()
+            self._left.discard(partial.path.name)
+            await in_thread(self._executor, partial.forget)
+
+    async def _partial(self, flight: _Flight, route: _Route) -> Partial:
+        if route.partial is None:
+            name = hashlib.sha256(f"{flight.key}\n{redact(route.source.url)}".encode()).hexdigest()[:40]
+            path = self._incoming / f"{name}.part"
+            algorithms = frozenset().union(*(one.expected.algorithms for one in flight.waiters))
+            route.partial = Partial(path, redact(route.source.url), algorithms, self._executor)
+            if path.name in self._left:
+                await route.partial.recall()
+        return route.partial
+
+    def _turn_back(self, flight: _Flight, kept: int) -> None:
+        """Progress shown so far becomes what is really kept."""
+        if flight.arrived != kept:
+            for waiter in flight.waiters:
+                waiter.reporter.advanced(flight.key, kept - flight.arrived)
+            flight.arrived = kept
+
+    @contextlib.asynccontextmanager
+    async def _slot(self, host: str) -> AsyncIterator[None]:
+        # The host first: who waits for a busy host must not hold a place that another host could use.
+        if len(self._host_slots) > 1000:
+            self._host_slots = {name: slots for name, slots in self._host_slots.items() if slots.locked()}
+        per_host = self._host_slots.setdefault(host, asyncio.Semaphore(self.limits.downloads_per_host))
+        async with per_host, self._all_slots:
+            yield
+
+    async def _hash(self, path: Path, algorithms: Iterable[str]) -> frozenset[Digest]:
+        try:
+            return await in_thread(self._executor, hash_file, path, frozenset(algorithms))
+        except OSError as exc:
+            raise for_disk(exc, path) from exc
+
+
+def _next_route(flight: _Flight) -> _Route | None:
+    """The route to try next: of those that somebody still waits for, the one that may go first."""
+    wanted = {waiter.source.name for waiter in flight.waiters}
+    live = [route for name, route in flight.routes.items() if route.ended is None and name in wanted]
+    return min(live, key=lambda route: route.not_before, default=None)
+
+
+def _fail(flight: _Flight, error: PkgcError) -> None:
+    flight.over = True
+    for waiter in flight.waiters:
+        if not waiter.result.done():
+            waiter.result.set_exception(error)
+
+
+def _fail_each(flight: _Flight) -> None:
+    """No route is left: each waiter gets the error of its own."""
+    flight.over = True
+    for waiter in flight.waiters:
+        error = flight.routes[waiter.source.name].ended
+        assert error is not None
+        if not waiter.result.done():
+            waiter.result.set_exception(error)
+
+
+def _flight_key(source: Source, expected: Expectation) -> str:
+    known = expected.sha256
+    if known is not None:
+        return f"sha256:{known}"
+    cut = hashlib.sha256(f"{source.url}\n{source.identity}".encode("utf-8", "surrogateescape"))
+    return f"url:{cut.hexdigest()}"
+
+
+def _take_stock(incoming: Path, stale_after: float) -> set[str]:
+    """Names of the partial files that may be gone on with; removes stale ones and orphans."""
+    found: set[str] = set()
+    try:
+        incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.scandir(incoming) as entries:
+            names = {entry.name: entry.stat(follow_symlinks=False).st_mtime for entry in entries}
+        oldest = time.time() - stale_after
+        for name, changed in names.items():
+            stem, _, suffix = name.partition(".")
+            whole = f"{stem}.part" in names and f"{stem}.json" in names
+            if suffix == "part" and whole and changed >= oldest:
+                found.add(name)
+            elif suffix in {"part", "json.new"} or (suffix == "json" and not whole):
+                (incoming / name).unlink(missing_ok=True)
+                (incoming / f"{stem}.json").unlink(missing_ok=True)
+    except OSError as exc:
+        raise for_disk(exc, incoming) from exc
+    return found
