@@ -54,10 +54,37 @@ def _read_one(path: str, *, optional: bool) -> bytes | None:
             if optional:
                 return None
             raise InputError("file-unreadable", f"{path}: is a directory", hint="name a file in it")
+        first = _first_bytes(fd, path) if stat.S_ISFIFO(mode) else b""
         os.set_blocking(fd, True)
-        return _read_all(fd, path)
+        return first + _read_all(fd, path)
     finally:
         os.close(fd)
+
+
+def _first_bytes(fd: int, path: str) -> bytes:
+    """What can be had at once from a pipe that was opened without waiting for a writer.
+
+    A pipe without one would read as an empty file, and an empty lock empties an environment.
+
+    Raises:
+        InputError: `file-unreadable`: nobody writes, nor has written.
+    """
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    written = bool(poll.poll(0))  # data, or the end of what somebody wrote
+    try:
+        data = os.read(fd, 1 << 16)
+    except BlockingIOError:
+        return b""  # somebody is there, and has not written yet
+    if not data and not written:
+        raise InputError(
+            "file-unreadable",
+            f"{path}: is a pipe into which nobody writes",
+            hint="pipe into `pkgc sync -` instead",
+        )
+    return data
 
 
 def _read_all(fd: int, name: str) -> bytes:
@@ -113,13 +140,19 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
         raise InputError(
             "not-an-environment", f"{venv} is not a virtual environment: {error.strerror}"
         ) from error
-    if not set(names) - {".lock"}:
+    if "pyvenv.cfg" not in names and _is_vacant(venv, names):
         return {"kind": "missing", "python": None, "key": None}
     python = next(
         (path for name in ("python", "python3") if os.path.lexists(path := f"{venv}/bin/{name}")), None
     )
     kind = "venv" if "pyvenv.cfg" in names else "other"
     return {"kind": kind, "python": python, "key": None if python is None else interpreter_key(python)}
+
+
+def _is_vacant(venv: str, names: list[str]) -> bool:
+    from .environments.create import is_vacant
+
+    return is_vacant(venv, names)
 
 
 def find_python(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:

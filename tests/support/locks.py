@@ -30,8 +30,8 @@ def site(venv: Path) -> Path:
 
 def holds(venv: Path) -> dict[str, str]:
     """What the records of an environment say: project as its folder spells it -> version."""
-    infos = (path.name.removesuffix(".dist-info") for path in site(venv).glob("*.dist-info"))
-    return dict(sorted(name.split("-", 1) for name in infos))  # type: ignore[arg-type]
+    infos = sorted(path.name.removesuffix(".dist-info") for path in site(venv).glob("*.dist-info"))
+    return {name: version for name, _, version in (info.partition("-") for info in infos)}
 
 
 def make_venv(path: Path, python: Path | str, *options: str) -> Path:

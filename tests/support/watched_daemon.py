@@ -7,7 +7,6 @@ arguments: ``python -m tests.support.watched_daemon --socket …``.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from blockbuster import BlockBuster
 
@@ -23,6 +22,8 @@ _MAY_BLOCK = (
     # one stat of what was just looked up: the cheap check of the store (invariant 6)
     ("pkgc_daemon/store/artifacts.py", {"is_intact"}),
     ("pkgc_daemon/store/trees.py", {"is_intact"}),
+    # a few stats per call: whether the cache is still there
+    ("pkgc_daemon/store/lock.py", {"is_attached"}),
     # the drain begins: the socket's name is taken back
     ("pkgc_daemon/serving/listening.py", {"withdraw"}),
 )
@@ -39,10 +40,10 @@ def watch() -> None:
             function.can_block_in(file, names)
     serve = Server.run
 
-    async def watched(server: Server, *args: Any) -> None:
+    async def watched(server: Server) -> None:
         guard.activate()
         try:
-            await serve(server, *args)
+            await serve(server)
         finally:
             guard.deactivate()
 

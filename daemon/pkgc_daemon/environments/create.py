@@ -78,6 +78,19 @@ def _is_environment(venv: str) -> bool:
     return os.path.isfile(os.path.join(venv, "pyvenv.cfg"))
 
 
+def is_vacant(venv: str, names: list[str]) -> bool:
+    """Whether a directory that holds `names` may become an environment: it is empty, or a creation was
+    killed while it moved its work into place, and the next one goes on with that.
+    """
+    if not set(names) - _IGNORED:
+        return True
+    return (
+        STAGING in names
+        and "pyvenv.cfg" not in names
+        and os.path.exists(os.path.join(venv, STAGING, _MOVING))
+    )
+
+
 def _probe(venv: str, options: dict[str, Any]) -> dict[str, Any]:
     return probe_interpreter({"python": os.path.join(venv, "bin", "python"), **options})
 

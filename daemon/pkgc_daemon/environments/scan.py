@@ -68,7 +68,8 @@ def scan_environment(args: dict[str, Any]) -> dict[str, Any]:
     Returns:
         ``fingerprint``: differs whenever anything that was looked at does; ``distributions``: maps with the
         fields of `Installed` (see `installed_from_wire`), sorted by name and path; ``interrupted``: a
-        transaction's journal was left behind (``.pkgc/journal``); ``seeded``: pip, setuptools, wheel and uv
+        transaction's journal was left behind (``.pkgc/journal``); ``leftover``: ``.pkgc`` is there at all: a
+        change is running, was interrupted, or could not tidy up; ``seeded``: pip, setuptools, wheel and uv
         belong to the environment (see `is_seeded`); ``pyvenv``: the keys of pyvenv.cfg, lower case.
 
     Raises:
@@ -93,6 +94,7 @@ def scan_environment(args: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": digest.hexdigest(),
         "distributions": found,
         "interrupted": interrupted,
+        "leftover": os.path.lexists(os.path.join(prefix, ".pkgc")),
         "seeded": is_seeded(pyvenv),
         "pyvenv": pyvenv,
     }

@@ -141,8 +141,9 @@ def index_options(
             cli.cert
             or variables.cert
             or own.cert
-            or env.get("SSL_CERT_FILE")
-            or (pip.cert if pip is not None else None),
+            # pip too lets its own setting beat the variable, which speaks to every program.
+            or (pip.cert if pip is not None else None)
+            or env.get("SSL_CERT_FILE"),
             cwd,
         ),
         client_cert=_path(

@@ -78,16 +78,24 @@ def decode(data: bytes, file: str, fallback: str | None = None) -> tuple[str, st
         return data.decode("utf-8"), None
     except UnicodeDecodeError as exc:
         if fallback is None:
-            raise InputError(
-                "invalid-encoding",
-                f"{file}: is not UTF-8: byte 0x{data[exc.start]:02x} at offset {exc.start}",
-                hint="save it as UTF-8, or declare its encoding in the first line: # -*- coding: latin-1 -*-",
-            ) from exc
-        text = _decoded(data, fallback, file, "encoding of the locale")
+            raise _not_utf8(data, file, exc) from exc
+        try:
+            text = data.decode(fallback)
+        except (LookupError, ValueError):
+            raise _not_utf8(data, file, exc) from exc
         return text, (
             f"{file}: is not UTF-8, so it was read as {fallback}, the encoding of the locale; "
             f"declare it in the first line: # -*- coding: {fallback} -*-"
         )
+
+
+def _not_utf8(data: bytes, file: str, cause: UnicodeDecodeError) -> InputError:
+    line = data.count(b"\n", 0, cause.start) + 1
+    return InputError(
+        "invalid-encoding",
+        f"{file}:{line}: is not UTF-8: byte 0x{data[cause.start]:02x} at offset {cause.start} of the file",
+        hint="save it as UTF-8, or declare its encoding in the first line: # -*- coding: latin-1 -*-",
+    )
 
 
 def _decoded(data: bytes, encoding: str, file: str, source: str) -> str:

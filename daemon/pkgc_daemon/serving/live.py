@@ -49,6 +49,13 @@ class Transfer:
     rate: Rate = field(default_factory=Rate)
     verb: str = "Downloading"
     past: str = "Downloaded"
+    unit: str = "byte"
+    """What `done` and `total` count."""
+
+    @property
+    def shown(self) -> str:
+        """What the block calls it: downloads go without saying."""
+        return self.label if self.unit == "byte" else f"{self.verb} {self.label}"
 
 
 class Live:
@@ -74,16 +81,16 @@ class Live:
         self._shown = ""
         self._shown_at = float("-inf")
 
-    def started(self, key: str, label: str, total: int | None) -> Transfer:
-        """Show `label` from now on; a key that is under way already keeps its bytes."""
+    def started(self, key: str, label: str, total: int | None, unit: str = "byte") -> Transfer:
+        """Show `label` from now on; a key that is under way already keeps its count."""
         known = self._transfers.get(key)
         if known is not None:
             known.total = total if total is not None else known.total
             return known
         if not self._transfers:
             self._rate.samples.clear()  # the pause before it is no part of the rate
-        self._count += 1
-        transfer = Transfer(harmless(label), total, self._clock())
+        transfer = Transfer(harmless(label), total, self._clock(), unit=unit)
+        self._count += transfer.unit == "byte"
         transfer.rate.sample(transfer.started_at, 0)
         self._transfers[key] = transfer
         self._rate.sample(self._clock(), self._done())
@@ -99,7 +106,7 @@ class Live:
     def finished(self, key: str) -> Transfer | None:
         """Stop showing it; None when nothing of that name is under way."""
         transfer = self._transfers.pop(key, None)
-        if transfer is not None:
+        if transfer is not None and transfer.unit == "byte":
             self._ended += 1
             self._ended_bytes += transfer.done
         return transfer
@@ -130,7 +137,7 @@ class Live:
         return text
 
     def _done(self) -> int:
-        return self._ended_bytes + sum(transfer.done for transfer in self._transfers.values())
+        return self._ended_bytes + sum(one.done for one in self._transfers.values() if one.unit == "byte")
 
     def _render(self, now: float) -> list[str]:
         for transfer in self._transfers.values():
@@ -140,20 +147,25 @@ class Live:
         ordered = sorted(self._transfers.values(), key=lambda one: (-(one.total or one.done), one.label))
         room = self._lines - 1 if self._lines > 1 else 0
         shown = ordered if len(ordered) <= room else ordered[: max(room - 1, 0)]
-        label_width = min(max((cells(one.label) for one in shown), default=0), max(8, self._width // 2 - 4))
+        label_width = min(max((cells(one.shown) for one in shown), default=0), max(8, self._width // 2 - 4))
         lines = [self._line(one, label_width, now) for one in shown]
         hidden = len(ordered) - len(shown)
         if hidden and room:
             lines.append(self._style("dim", self._fitted(f"+ {hidden} more")))
-        return [*lines, self._total_line(now)]
+        if any(one.unit == "byte" for one in ordered):
+            lines.append(self._total_line(now))
+        return lines
 
     def _line(self, transfer: Transfer, label_width: int, now: float) -> str:
-        numbers = _numbers(transfer.done, transfer.total, transfer.rate.per_second(now, transfer.done))
+        if transfer.unit == "byte":
+            numbers = _numbers(transfer.done, transfer.total, transfer.rate.per_second(now, transfer.done))
+        else:
+            numbers = (counted(transfer),)
         if self._width < _NARROW:
             numbers = numbers[:1]
         facts = "  ".join(numbers)
         free = self._width - cells(facts) - 4
-        label = shortened(transfer.label, max(1, min(label_width, free)))
+        label = shortened(transfer.shown, max(1, min(label_width, free)))
         bar_room = free - max(label_width, cells(label)) - 2
         label = padded(label, min(label_width, max(1, free)))
         if transfer.total and bar_room >= 8:
@@ -165,7 +177,7 @@ class Live:
         return self._style("green", "━" * filled) + self._style("dim", "─" * (width - filled))
 
     def _total_line(self, now: float) -> str:
-        totals = [transfer.total for transfer in self._transfers.values()]
+        totals = [transfer.total for transfer in self._transfers.values() if transfer.unit == "byte"]
         known = sum(total for total in totals if total is not None)
         done = self._done()
         total = None if None in totals else known + self._ended_bytes
@@ -175,6 +187,15 @@ class Live:
 
     def _fitted(self, text: str) -> str:
         return shortened(text, self._width)
+
+
+def counted(transfer: Transfer) -> str:
+    """How far it is, in its unit: ``12 MB``, ``3 / 97 files``; '' when nothing was counted."""
+    if transfer.unit == "byte":
+        return format_bytes(transfer.done)
+    if transfer.total is not None:
+        return f"{transfer.done} / {plural(transfer.total, transfer.unit)}"
+    return plural(transfer.done, transfer.unit) if transfer.done else ""
 
 
 def _numbers(done: int, total: int | None, rate: float | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from pkgc_daemon.selection.candidates import Choice, StoredChoice, offline_choic
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import (
+    STRONG_ALGORITHMS,
     Artifact,
     Candidate,
     Digest,
@@ -99,6 +100,20 @@ class _Attempts:
         self.last = error
 
 
+def placed(error: PkgcError, wanted: Wanted) -> PkgcError:
+    """The same error, which also says for which requirement: another one, because flights share theirs."""
+    if not wanted.place.file or str(wanted.place) in f"{error.message}\n{error.context}":
+        return error
+    needed = f"needed for: {wanted} ({wanted.place})"
+    return PkgcError(
+        error.code,
+        error.message,
+        context=f"{error.context}\n{needed}" if error.context else needed,
+        hint=error.hint,
+        exit_status=error.exit_status,
+    )
+
+
 class Obtainer:
     """Obtains Trees; shared by all calls (what is in flight for one serves the others).
 
@@ -119,6 +134,7 @@ class Obtainer:
         Raises:
             PkgcError: no candidate.
         """
+        await self._store.settle(wanted.hashes)
         stored = self._stored_choice(wanted, asking)
         if stored.use is not None:
             artifact = self._store.find(stored.use)
@@ -143,16 +159,19 @@ class Obtainer:
         )
 
     async def _choice(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Choice:
-        return await self._selector.candidates(
-            wanted,
-            asking.interpreter,
-            asking.options,
-            mode=asking.mode_for(wanted.name),
-            asked_at=asking.asked_at,
-            reporter=reporter,
-            no_binary=asking.given.no_binary,
-            only_binary=asking.given.only_binary,
-        )
+        try:
+            return await self._selector.candidates(
+                wanted,
+                asking.interpreter,
+                asking.options,
+                mode=asking.mode_for(wanted.name),
+                asked_at=asking.asked_at,
+                reporter=reporter,
+                no_binary=asking.given.no_binary,
+                only_binary=asking.given.only_binary,
+            )
+        except PkgcError as error:
+            raise placed(error, wanted) from error
 
     async def obtain(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Obtained:
         """The Tree of `wanted`.
@@ -160,6 +179,7 @@ class Obtainer:
         Raises:
             PkgcError: no candidate, none with an allowed hash, or it could not be had.
         """
+        await self._store.settle(wanted.hashes)
         stored = self._stored_choice(wanted, asking)
         if stored.use is not None:
             obtained = await self._from_store(wanted, stored.use, stored.filename)
@@ -171,9 +191,14 @@ class Obtainer:
             if stored.fallback is not None:
                 obtained = await self._from_store(wanted, stored.fallback, stored.filename)
                 if obtained is not None:
+                    why = (
+                        "the index was not asked (--offline)"
+                        if asking.mode == "offline"
+                        else f"the index could not be asked ({error.message})"
+                    )
                     reporter.warning(
-                        f"{wanted}: the index could not be asked ({error.message}); "
-                        f"using {stored.filename} from the cache, although another file might fit better",
+                        f"{wanted}: {why}; using {stored.filename} from the cache, "
+                        "although another file might fit better",
                         "unverified-choice",
                     )
                     return obtained
@@ -215,6 +240,7 @@ class Obtainer:
     ) -> Obtained:
         attempts = _Attempts()
         for candidate in choice.candidates:
+            await self._store.settle(candidate.hashes)
             artifact = self._held(wanted, candidate)
             came_from: CameFrom = "store"
             if artifact is None:
@@ -233,7 +259,10 @@ class Obtainer:
                     attempts.add(candidate, error)
                     continue
                 came_from = "network"
-            tree = await self._store.ensure_tree(artifact, candidate.filename)
+            try:
+                tree = await self._store.ensure_tree(artifact, candidate.filename)
+            except PkgcError as error:
+                raise placed(error, wanted) from error
             if came_from == "network":
                 await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)
             if candidate.yanked is not None:
@@ -243,8 +272,13 @@ class Obtainer:
         raise self._failure(wanted, attempts, choice)
 
     def _held(self, wanted: Wanted, candidate: Candidate) -> Artifact | None:
-        """The candidate's bytes, when the store has them: told by a digest that the index advertises."""
+        """The candidate's bytes, when the store has them: told by a digest that the index advertises.
+
+        Only a strong digest tells: bytes with another file's md5 can be made, and cached, by anybody.
+        """
         for digest in candidate.hashes:
+            if digest.algorithm not in STRONG_ALGORITHMS:
+                continue
             artifact = self._store.find(digest)
             if artifact is not None and (not wanted.hashes or wanted.hashes & artifact.digests):
                 return artifact
@@ -269,13 +303,12 @@ class Obtainer:
         last = attempts.last
         assert last is not None
         if len(attempts.lines) == 1 and last.code not in ("hash-mismatch", "not-in-cache"):
-            return last
+            return placed(last, wanted)
         lines = list(attempts.lines)
-        lines += [
-            f"{one.filename} from {redact(one.index)}:\n    not tried: {one.reason}"
-            for one in choice.rejected
-            if one.kind == "hash"
-        ]
+        for one in choice.rejected:
+            if one.kind == "hash":
+                lines.append(f"{one.filename} from {redact(one.index)}:\n    not tried: {one.reason}")
+                lines += [f"      {digest}" for digest in sorted(one.hashes)]
         if last.code == "not-in-cache":
             return PkgcError(
                 "not-in-cache",

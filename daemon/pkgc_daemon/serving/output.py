@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.serving.calls import STDERR, STDOUT, ColorChoice, OutputFormat, Terminal
-from pkgc_daemon.serving.live import Live, Transfer
+from pkgc_daemon.serving.live import Live, Transfer, counted
 from pkgc_daemon.serving.text import (
     Style,
     error_text,
@@ -147,12 +147,19 @@ class Output:
     # Reporter
 
     def started(
-        self, key: str, label: str, total: int | None, *, verb: str = "Downloading", past: str = "Downloaded"
+        self,
+        key: str,
+        label: str,
+        total: int | None,
+        *,
+        verb: str = "Downloading",
+        past: str = "Downloaded",
+        unit: str = "byte",
     ) -> None:
-        """See `Reporter.started`; `verb` and `past` word the lines about work that is no download."""
-        transfer = self._live.started(key, label, total)
+        """See `Reporter.started`; the rest words the lines about work that is no download."""
+        transfer = self._live.started(key, label, total, unit)
         transfer.verb, transfer.past = verb, past
-        if self._show_lines and total is not None and total > LARGE:
+        if self._show_lines and unit == "byte" and total is not None and total > LARGE:
             self._announce(transfer)
         self._refresh()
 
@@ -171,9 +178,10 @@ class Output:
             took = format_duration(self._clock() - transfer.started_at)
             # Less than the whole: an error follows, or another attempt.
             if transfer.total is None or transfer.done >= transfer.total:
-                self._line(
-                    STDERR, f"{transfer.past} {transfer.label} ({format_bytes(transfer.done)} in {took})"
+                amount = (
+                    counted(transfer) if transfer.unit == "byte" else plural(transfer.done, transfer.unit)
                 )
+                self._line(STDERR, f"{transfer.past} {transfer.label} ({amount} in {took})")
         self._refresh()
 
     def warning(self, message: str, code: str = "warning") -> None:
@@ -332,7 +340,8 @@ class Output:
         if id(transfer) in self._announced:
             return
         self._announced[id(transfer)] = self._clock()
-        size = f" ({format_bytes(transfer.total)})" if transfer.total is not None else ""
+        known = transfer.total is not None and transfer.unit == "byte"
+        size = f" ({format_bytes(transfer.total or 0)})" if known else ""
         self._line(STDERR, f"{transfer.verb} {transfer.label}{size}")
 
     def _lines_about(self, transfer: Transfer) -> None:
@@ -340,12 +349,15 @@ class Output:
         now = self._clock()
         last = self._announced.get(id(transfer))
         if last is None:
-            if transfer.done > LARGE or now - transfer.started_at >= PERIOD:
+            if (transfer.unit == "byte" and transfer.done > LARGE) or now - transfer.started_at >= PERIOD:
                 self._announce(transfer)
             return
         if now - last < PERIOD:
             return
         self._announced[id(transfer)] = now
+        if transfer.unit != "byte":
+            self._line(STDERR, f"{transfer.verb} {transfer.label}: {counted(transfer)}")
+            return
         speed = f"{format_bytes(transfer.done / max(now - transfer.started_at, 0.001))}/s"
         amount = format_bytes(transfer.done)
         if transfer.total:

@@ -81,7 +81,9 @@ class LockReader:
             InputError: a source cannot be read, is of a kind that is not supported, or is invalid.
         """
         remembered = self._memory.get(asked)
-        if remembered is not None and await self._still_true(world, remembered):
+        # What is read to see whether it is the same may not be there a second time (a pipe).
+        read_already: dict[str, bytes] = {}
+        if remembered is not None and await self._still_true(world, remembered, read_already):
             self._memory.move_to_end(asked)
             return remembered
         reads: dict[str, bytes] = {}
@@ -89,7 +91,9 @@ class LockReader:
         existence: dict[str, bool] = {}
 
         async def read_file(path: str) -> bytes:
-            data = (await world.read_files([path]))[0]
+            data = read_already.pop(path, None)
+            if data is None:
+                data = (await world.read_files([path]))[0]
             assert data is not None
             reads[path] = _digest(data)
             return data
@@ -121,9 +125,12 @@ class LockReader:
                 self._memory.popitem(last=False)
         return fresh
 
-    async def _still_true(self, world: World, remembered: Remembered) -> bool:
+    async def _still_true(self, world: World, remembered: Remembered, read_already: dict[str, bytes]) -> bool:
         paths = [path for path, _ in remembered.reads]
         contents = await world.read_files(paths, optional=True)
+        read_already.update(
+            (path, data) for path, data in zip(paths, contents, strict=True) if data is not None
+        )
         for (_, digest), data in zip(remembered.reads, contents, strict=True):
             if data is None or _digest(data) != digest:
                 return False

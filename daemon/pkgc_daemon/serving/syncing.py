@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
 from pkgc_daemon.errors import EXIT_FAILED, PkgcError
@@ -22,66 +19,14 @@ from .obtaining import Asking, Mode, Obtained
 from .output import InstalledPackage, RemovedPackage, SyncResult
 from .reading import Sources
 from .targets import Target
+from .working import Clock, together
 
 #: How often an environment may change under a sync before it gives up.
 MAX_ROUNDS = 10
 #: Seconds that a sync waits for another program that changes the same environment.
 LOCK_TIMEOUT = 300.0
-
-T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds by phase."""
-
-    started: float = field(default_factory=time.perf_counter)
-    phases: dict[str, float] = field(default_factory=dict)
-    _mark: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._mark = self.started
-
-    def lap(self, phase: str) -> float:
-        """Book the time since the last lap on `phase`; its sum."""
-        now = time.perf_counter()
-        self.phases[phase] = self.phases.get(phase, 0.0) + now - self._mark
-        self._mark = now
-        return self.phases[phase]
-
-    @property
-    def total(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
-
-    def seconds(self) -> dict[str, float]:
-        """All phases and the total."""
-        return {**self.phases, "total": self.total}
-
-
-async def together(tasks: Iterable[Awaitable[T]]) -> list[T]:
-    """Run all at once in a task group; of several failures, one error that says so.
-
-    Raises:
-        PkgcError: the first failure (by order of `tasks`); the messages of the others in its context.
-    """
-
-    async def one(awaitable: Awaitable[T]) -> T:
-        return await awaitable
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(one(task)) for task in tasks]
-    except BaseExceptionGroup as failures:
-        errors = [error for error in failures.exceptions if isinstance(error, PkgcError)]
-        if len(errors) < len(failures.exceptions) or not errors:
-            raise
-        first = errors[0]
-        if len(errors) > 1:
-            more = "\n".join(f"also: {error.message}" for error in errors[1:])
-            first.context = f"{first.context}\n{more}" if first.context else more
-        raise first from None
-    return [task.result() for task in running]
+#: Seconds of that after which it says what it waits for.
+LOCK_SILENCE = 1.0
 
 
 async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[Lock, Asking]:
@@ -113,11 +58,15 @@ async def sync(context: Context, call: SyncCall) -> int:
     )
     lock, asking = await read_lock(context, call, target)
     clock.lap("read")
+    healed: set[str] = set()
     for _round in range(MAX_ROUNDS):
         scan = await _scan(context, target)
-        if scan.get("interrupted") and not (call.dry_run or call.check):
-            output.detail("finishing or undoing an interrupted change of the environment")
-            await _apply(context, call, target, None, Plan(), {})
+        if scan.get("leftover") and not (call.dry_run or call.check):
+            # Interrupted, or running now: then the environment's lock makes this one wait for its end.
+            output.detail("looking after a change of the environment that has not ended")
+            recovered = await _apply(context, call, target, None, Plan(), {})
+            for warning in recovered.get("warnings", ()):
+                output.warning(warning)
             scan = await _scan(context, target)
         installed = installed_from_wire(scan)
         advertised = await _advertised(context, lock.wanted, installed, asking)
@@ -143,20 +92,32 @@ async def sync(context: Context, call: SyncCall) -> int:
         if result["status"] == "done":
             for warning in result.get("warnings", ()):
                 output.warning(warning)
+            if not target.exists:
+                output.say(f"Created {call.venv} with Python {target.interpreter.version}")
             _report(context, call, plan, obtained, result, clock)
             return 0
         if result["status"] == "damaged":
-            damaged = result["damaged"]
+            whose = next((str(o.wanted) for o in obtained.values() if o.tree.sha256 == result["sha256"]), "")
+            if result["sha256"] in healed:
+                raise PkgcError(
+                    "damaged-tree",
+                    f"{whose}: a file in the cache is damaged again although it was just unpacked",
+                    context=f"{result['path']}: {result['detail']}",
+                    hint="does something else write into the cache, or is its disk failing?",
+                )
+            healed.add(result["sha256"])
             output.warning(
-                f"a file in the cache was damaged ({damaged['path']}); it is unpacked again", "damaged-tree"
+                f"{whose}: a file in the cache was damaged ({result['path']}: {result['detail']}); "
+                "the wheel is unpacked again",
+                "damaged-tree",
             )
-            await context.services.store.damaged_tree(damaged["sha256"])
+            await context.services.store.damaged_tree(result["sha256"])
         else:
             output.detail("the environment was changed by another program meanwhile: planning again")
-            if not target.exists:
-                target = await context.services.targets.target(
-                    context.world, call.venv, None, context.env, call.cwd
-                )
+            # It may have been made, or removed, since it was looked at.
+            target = await context.services.targets.target(
+                context.world, call.venv, call.python, context.env, call.cwd
+            )
     raise PkgcError(
         "environment-busy",
         f"{call.venv} was changed by other programs {MAX_ROUNDS} times while it was being synced",
@@ -266,10 +227,21 @@ async def _apply(
         args["interpreter"] = None
         args["create"] = {"python": target.base}
     output = context.output
-    key = f"install {target.venv}"
-    output.started(key, "installing", None)
+    label, key = f"into {target.venv}", f"install {target.venv}"
+    placed = 0
+
+    def show(total: int | None) -> None:
+        output.started(key, label, total, verb="Installing", past="Installed", unit="file")
+
+    def report(done: int, total: int) -> None:
+        nonlocal placed
+        show(total)
+        output.advanced(key, done - placed)
+        placed = done
+
+    show(None)
     try:
-        return await context.world.do("apply_plan", args)
+        return await context.world.do("apply_plan", args, report)
     finally:
         output.finished(key)
 
@@ -363,8 +335,6 @@ def _report(
     if installed:
         output.phase("Installed", len(installed), seconds=clock.phases.get("install"))
     output.changes(installed, removed)
-    if result.get("created"):
-        output.detail(f"created {call.venv}")
 
 
 async def fetch(context: Context, call: FetchCall) -> int:

@@ -78,7 +78,9 @@ class Targets:
         wire, interpreter = await self._probe(world, place["python"], place["key"])
         if place["kind"] == "other" and interpreter.is_virtual:
             raise InputError(
-                "not-an-environment", f"{venv} is not a virtual environment: it has no pyvenv.cfg"
+                "not-an-environment",
+                f"{venv} is not a virtual environment: it has no pyvenv.cfg",
+                hint="remove it, or name another directory with --venv",
             )
         check_target(interpreter, venv)
         if request is not None:

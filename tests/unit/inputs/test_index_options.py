@@ -98,7 +98,7 @@ def test_pips_index_is_not_mixed_in(cli: IndexChoice) -> None:
 
 
 def test_trust_and_proxies() -> None:
-    """PKGC_CERT, then SSL_CERT_FILE, then pip's; the environment's proxies, then pip's."""
+    """PKGC_CERT, then pip's, then SSL_CERT_FILE (as pip has it); the environment's proxies, then pip's."""
     env = {
         "PKGC_CERT": "k.pem",
         "SSL_CERT_FILE": "/s.pem",
@@ -111,7 +111,8 @@ def test_trust_and_proxies() -> None:
     assert found.proxies == {"https": "http://p", "all": "http://a", "no": "x,y"}
     assert options(IndexChoice(cert="/c.pem"), pip=PIP, env=env).cert == "/c.pem"
     del env["PKGC_CERT"]
-    assert options(pip=PIP, env=env).cert == "/s.pem"
+    assert options(pip=PIP, env=env).cert == "/pip.pem"
+    assert options(env=env).cert == "/s.pem"
     found = options(pip=PIP)
     assert found.cert == "/pip.pem"
     assert found.proxies == {"http": "prx:1", "https": "prx:1"}
