@@ -55,12 +55,14 @@ class Connection:
                 return True
             if not data:
                 self._aborted = True
-            for message in messages:
-                self._call.conversation.received(message["t"])
-                if message["t"] == "abort":
-                    self._aborted = True
-                elif message["t"] == "progress":
-                    self._call.show(message["text"])
+            self._call.pending += messages
+        # What is not for this hand stays where it is: the output of the command must not get lost.
+        pending = self._call.pending
+        while pending and pending[0]["t"] == "progress":
+            self._call.conversation.received("progress")
+            self._call.show(pending.pop(0)["text"])
+        if any(message["t"] == "abort" and message["id"] == self._number for message in pending):
+            self._aborted = True
         return self._aborted
 
 

@@ -14,7 +14,7 @@ import sys
 
 from pkgc_protocol import CLIENT, FEATURES, MAGIC, PROTOCOL, Conversation, FrameDecoder, __version__, encode
 from pkgc_protocol.messages import ProtocolError
-from pkgc_protocol.places import POINTER, cache_dir, default_socket, forwarded
+from pkgc_protocol.places import POINTER, cache_dir, default_socket, folder_is_private, forwarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ LOCAL = frozenset({"daemon", "status", "--version", "-V", "--help", "-h", "help"
 #: How often a call is tried when the daemon goes away before it answered (drain, replacement, crash).
 TRIES = 5
 EXIT_INTERRUPTED = 130
+#: As a shell shows SIGPIPE.
+EXIT_BROKEN_PIPE = 141
 
 
 class Interrupted(BaseException):
@@ -34,20 +36,27 @@ class Interrupted(BaseException):
 class Unavailable(Exception):
     """No daemon answered, or it could not be started. Carries what the user should read."""
 
-    def __init__(self, code: str, message: str, hint: str | None = None, status: int = 1) -> None:
+    def __init__(
+        self, code: str, message: str, hint: str | None = None, status: int = 1, context: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
         self.status = status
+        self.context = context
 
 
 class Gone(Exception):
-    """The daemon went away before it began to answer: the call may be made again."""
+    """The daemon went away, or declined, before it took the call: the call may be made again.
 
-    def __init__(self, draining: bool = False) -> None:
+    Args:
+        refusal: what it said, when it is about to leave; None when it said nothing.
+    """
+
+    def __init__(self, refusal: Unavailable | None = None) -> None:
         super().__init__()
-        self.draining = draining
+        self.refusal = refusal
 
 
 def read_pointer(cache: str) -> str | None:
@@ -63,12 +72,38 @@ def read_pointer(cache: str) -> str | None:
     return os.fsdecode(text.split(b"\n", 1)[0]) or None
 
 
+def check_socket(path: str) -> None:
+    """Refuse a socket that somebody else could have put there.
+
+    What answers there tells this process what to change: without a look at the folder, whoever is first
+    to make `/tmp/pkgc-UID` would have this user's hands.
+
+    Raises:
+        OSError: there is no such folder, or a shared one (as /tmp) without such a socket.
+        Unavailable: folder or socket are not this user's (or root's) alone.
+    """
+    folder, uid = os.path.dirname(path), os.getuid()
+    facts = os.stat(folder)
+    shared = facts.st_mode & 0o022
+    for each in (os.lstat(folder), facts, os.lstat(path) if shared else facts):
+        link = each.st_mode & 0o170000 in (0o120000, 0o140000)  # S_IFLNK, S_IFSOCK: only the owner counts
+        if each.st_uid not in (uid, 0) or not (link or folder_is_private(each.st_mode, each.st_uid, uid)):
+            raise Unavailable(
+                "socket-folder",
+                f"{folder} must belong to uid {uid} and be writable by it alone "
+                f"(it belongs to uid {each.st_uid}, mode {each.st_mode & 0o7777:04o})",
+                "set PKGC_SOCKET to a path in a directory of your own",
+            )
+
+
 def connect_to(path: str) -> _socket.socket:
     """A connected stream socket; paths over the kernel's 107 bytes go through a directory's fd.
 
     Raises:
         OSError: ENOENT or ECONNREFUSED when nothing listens there (no socket, or a stale one).
+        Unavailable: others could have put the socket there.
     """
+    check_socket(path)
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         if len(os.fsencode(path)) <= 107:
@@ -108,7 +143,7 @@ def connect(env: dict[str, str], cache: str) -> _socket.socket | None:
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
                 continue
             raise Unavailable(
-                "socket-unusable", f"cannot use the socket {path}: {os.strerror(error.errno or 0)}"
+                "socket-unusable", f"cannot use the socket {path}: {error.strerror or error}"
             ) from error
     return None
 
@@ -159,13 +194,26 @@ def write_all(fd: int, data: bytes) -> None:
 class Call:
     """One command on one connection, from the request to the terminal frame."""
 
-    __slots__ = ("conversation", "daemon_pid", "decoder", "interrupts", "lines", "sock", "waiting")
+    __slots__ = (
+        "cancelled",
+        "conversation",
+        "daemon_pid",
+        "decoder",
+        "interrupts",
+        "lines",
+        "pending",
+        "sock",
+        "waiting",
+    )
 
     def __init__(self, sock: _socket.socket) -> None:
         self.sock = sock
         self.decoder = FrameDecoder(first_limit=1 << 20)
         self.conversation = Conversation(CLIENT)
+        #: frames that have come and were not looked at yet
+        self.pending: list[dict[str, Any]] = []
         self.interrupts = 0
+        self.cancelled = False
         self.waiting = False
         self.lines = 0
         self.daemon_pid = 0
@@ -195,7 +243,8 @@ class Call:
         self.conversation.sending("hello")
         self.conversation.sending(request["t"])
         for number in (_signal.SIGINT, _signal.SIGTERM):
-            _signal.signal(number, self.on_signal)
+            if _signal.getsignal(number) != _signal.SIG_IGN:  # as `nohup` and `&` of a script leave it
+                _signal.signal(number, self.on_signal)
         answered = False
         try:
             self.sock.sendall(hello(cache) + encode(request))
@@ -204,20 +253,22 @@ class Call:
         while True:
             try:
                 self.waiting = True
-                if self.interrupts:  # it came while a hand was at work
+                if self.interrupts > self.cancelled:  # it came while frames were looked at
                     raise Interrupted
-                data = self.sock.recv(262144)
+                # A look first: the signal handler may raise here, and bytes that were taken would be lost.
+                self.sock.recv(1, _socket.MSG_PEEK)
                 self.waiting = False
+                data = self.sock.recv(262144)
             except Interrupted:
                 self.waiting = False
-                if self.interrupts > 1:
+                if self.cancelled:  # asked twice: the daemon finishes or undoes without this client
                     self.erase()
                     return EXIT_INTERRUPTED
-                self.interrupts = 1
                 self.cancel()
                 continue
             except OSError:
                 data = b""
+            self.waiting = False
             if not data:
                 self.erase()
                 if not answered:
@@ -228,27 +279,29 @@ class Call:
                     "run the command again: an interrupted change of an environment is finished or "
                     "rolled back; `pkgc daemon logs` may tell why",
                 )
-            for message in self.decoder.feed(data):
+            self.pending += self.decoder.feed(data)
+            while self.pending:
+                message = self.pending.pop(0)
                 kind = message["t"]
                 self.conversation.received(kind)
+                answered = True  # from its greeting on: a daemon that dies of a call is not fed the next
                 if kind == "hello":
                     self.daemon_pid = message.get("pid", 0)
-                    continue
-                if kind == "refuse":
+                elif kind == "refuse":
                     self.erase()
-                    if message["code"] in ("version-mismatch", "draining"):
-                        raise Gone(draining=True)
-                    raise Unavailable(
+                    refusal = Unavailable(
                         message["code"], message["message"], message.get("hint"), message["exit"]
                     )
-                answered = True
-                if kind == "output":
+                    if message["code"] in ("version-mismatch", "draining"):
+                        raise Gone(refusal)
+                    raise refusal
+                elif kind == "output":
                     self.erase()
                     try:
                         write_all(2 if message["stream"] == 2 else 1, message["data"])
                     except BrokenPipeError:
                         self.cancel()
-                        return 141  # as a shell shows SIGPIPE
+                        return EXIT_BROKEN_PIPE
                 elif kind == "progress":
                     self.show(message["text"])
                 elif kind == "call":
@@ -260,6 +313,7 @@ class Call:
 
     def cancel(self) -> None:
         """Tell the daemon to stop; its answer is still awaited."""
+        self.cancelled = True
         try:
             self.send({"t": "cancel"})
         except OSError:
@@ -269,7 +323,6 @@ class Call:
         """Act as the daemon's eyes or hands."""
         from .hands import serve
 
-        self.interrupts = min(self.interrupts, 1)
         reply = serve(self, message)
         try:
             self.send(reply)
@@ -308,7 +361,7 @@ def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) ->
         Unavailable: it could not be made.
     """
     cache = os.path.abspath(cache_dir(env))
-    draining = False
+    refusal: Unavailable | None = None
     for attempt in range(TRIES):
         sock = connect(env, cache)
         if sock is None:
@@ -316,17 +369,15 @@ def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) ->
                 return None
             from .launch import start_daemon
 
-            sock = start_daemon(env, cache, wait_for_lock=draining)
+            sock = start_daemon(env, cache)
         try:
             return Call(sock).run(request, cache)
         except Gone as gone:
-            draining = draining or gone.draining
-            if attempt == TRIES - 1:
-                break
-            if attempt or gone.draining:
+            refusal = gone.refusal or refusal
+            if attempt:
                 import time
 
-                time.sleep(0.05 * (attempt + 1))
+                time.sleep(0.05 * attempt)
         except ProtocolError as error:
             raise Unavailable(
                 "protocol-error",
@@ -335,6 +386,9 @@ def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) ->
             ) from error
         finally:
             sock.close()
+    if refusal is not None:
+        refusal.hint = refusal.hint or "something starts that daemon again and again: upgrade it as well"
+        raise refusal
     raise Unavailable(
         "daemon-unavailable",
         f"the pkgc daemon closed the connection {TRIES} times without an answer",
@@ -364,6 +418,8 @@ def working_directory() -> str:
 def complain(error: Unavailable) -> int:
     """Print an error of this side as the daemon prints its own; the exit status to end with."""
     text = f"error[{error.code}]: {error.message}\n"
+    if error.context:
+        text += "".join(f"  {line}\n" for line in error.context.splitlines())
     if error.hint:
         text += f"hint: {error.hint}\n"
     try:
@@ -401,6 +457,8 @@ def main() -> NoReturn:
 
             write_all(1, json_error(error))
         status = complain(error)
+    except BrokenPipeError:  # `pkgc … | head`
+        status = EXIT_BROKEN_PIPE
     except (KeyboardInterrupt, Interrupted):
         status = EXIT_INTERRUPTED
     os._exit(status)  # no finalisation: nothing is left to flush, and it costs milliseconds

@@ -15,7 +15,7 @@ import time
 
 import msgpack
 
-from pkgc_protocol.places import LOG, default_socket
+from pkgc_protocol.places import LOG, default_socket, folder_is_private
 
 from .hot import Unavailable, connect
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a new daemon has to become ready.
 READY_TIMEOUT = 30.0
-#: Seconds that a daemon which is being replaced has to finish what it serves.
-DRAIN_TIMEOUT = 300.0
+#: Seconds that a daemon which is leaving has to finish what it serves (it gives itself less).
+DRAIN_TIMEOUT = 120.0
 #: Seconds without a client after which a daemon that a client started goes away.
 IDLE_EXIT = 1800
 
@@ -42,7 +42,7 @@ def private_folder(folder: str) -> None:
         facts = os.stat(folder)
     except OSError as error:
         raise Unavailable("socket-folder", f"cannot make {folder}: {error.strerror}") from error
-    if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+    if not folder_is_private(facts.st_mode, facts.st_uid, os.getuid()):
         raise Unavailable(
             "socket-folder",
             f"{folder} must belong to uid {os.getuid()} and be writable by it alone "
@@ -51,11 +51,8 @@ def private_folder(folder: str) -> None:
         )
 
 
-def start_daemon(env: dict[str, str], cache: str, *, wait_for_lock: bool = False) -> _socket.socket:
+def start_daemon(env: dict[str, str], cache: str) -> _socket.socket:
     """Start the daemon of this cache, unless another client just did; a connection to it.
-
-    Args:
-        wait_for_lock: the cache is still held by a daemon that is finishing; wait for it.
 
     Raises:
         Unavailable: it did not start; the message says why.
@@ -72,7 +69,14 @@ def start_daemon(env: dict[str, str], cache: str, *, wait_for_lock: bool = False
         sock = connect(env, cache)
         if sock is not None:
             return sock
-        spawn(env, cache, path, wait_for_lock=wait_for_lock)
+        try:
+            spawn(env, cache, path)
+        except Unavailable as error:
+            # The client of a daemon that was starting may have been killed: that daemon was faster than ours.
+            sock = connect(env, cache) if error.code == "cache-locked" else None
+            if sock is None:
+                raise
+            return sock
         sock = connect(env, cache)
     finally:
         os.close(lock)
@@ -81,7 +85,7 @@ def start_daemon(env: dict[str, str], cache: str, *, wait_for_lock: bool = False
     return sock
 
 
-def spawn(env: dict[str, str], cache: str, path: str, *, wait_for_lock: bool) -> None:
+def spawn(env: dict[str, str], cache: str, path: str) -> None:
     """Run the daemon as a process of its own session and wait for its word."""
     try:
         os.makedirs(cache, mode=0o700, exist_ok=True)
@@ -106,8 +110,6 @@ def spawn(env: dict[str, str], cache: str, path: str, *, wait_for_lock: bool) ->
         idle = env.get("PKGC_IDLE_EXIT") or str(IDLE_EXIT)
         command = [sys.executable, "-I", "-m", "pkgc_daemon", "--socket", path, "--cache-dir", cache]
         command += ["--idle-exit", idle, "--started-by-client"]
-        if wait_for_lock:
-            command += ["--wait-lock", str(int(DRAIN_TIMEOUT))]
         child_env = {k: v for k, v in env.items() if k not in ("VIRTUAL_ENV", "NOTIFY_SOCKET", "LISTEN_FDS")}
         child_env["PKGC_NOTIFY"] = notify
         null = os.open(os.devnull, os.O_RDONLY)
@@ -120,6 +122,7 @@ def spawn(env: dict[str, str], cache: str, path: str, *, wait_for_lock: bool) ->
                     (os.POSIX_SPAWN_DUP2, null, 0),
                     (os.POSIX_SPAWN_DUP2, log, 1),
                     (os.POSIX_SPAWN_DUP2, log, 2),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in inherited()),
                 ],
                 setsid=True,
             )
@@ -127,7 +130,7 @@ def spawn(env: dict[str, str], cache: str, path: str, *, wait_for_lock: bool) ->
             raise Unavailable("daemon-start", f"cannot run {sys.executable}: {error.strerror}") from error
         finally:
             os.close(null)
-        answer = await_word(ear, pid, READY_TIMEOUT + (DRAIN_TIMEOUT if wait_for_lock else 0))
+        answer = await_word(ear, pid)
         if answer is None:
             raise Unavailable(
                 "daemon-start",
@@ -137,7 +140,11 @@ def spawn(env: dict[str, str], cache: str, path: str, *, wait_for_lock: bool) ->
         if not answer.get("ok"):
             told = answer.get("error") or {}
             raise Unavailable(
-                str(told.get("code", "daemon-start")), str(told.get("message", "")), told.get("hint")
+                str(told.get("code", "daemon-start")),
+                str(told.get("message", "")),
+                told.get("hint"),
+                int(told.get("exit", 1)),
+                told.get("context"),
             )
     finally:
         ear.close()
@@ -149,9 +156,31 @@ def spawn(env: dict[str, str], cache: str, path: str, *, wait_for_lock: bool) ->
             pass
 
 
-def await_word(ear: _socket.socket, pid: int, timeout: float) -> dict[str, Any] | None:
-    """What the new daemon says, or None when it ended or stayed silent."""
-    deadline = time.monotonic() + timeout
+def inherited() -> list[int]:
+    """Descriptors beyond the standard three that this process was given.
+
+    The daemon outlives the command: with them it would hold a script's lock or a pipe's end for half an hour.
+    """
+    try:
+        found = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        return []
+    kept = []
+    for fd in found:
+        try:
+            if fd > 2 and os.get_inheritable(fd):
+                kept.append(fd)
+        except OSError:  # the descriptor of the listing itself
+            continue
+    return kept
+
+
+def await_word(ear: _socket.socket, pid: int) -> dict[str, Any] | None:
+    """What the new daemon says, or None when it ended or stayed silent.
+
+    While it waits for another one that is leaving the cache, it says so, and gets more time.
+    """
+    deadline = time.monotonic() + READY_TIMEOUT
     gone = False
     ear.settimeout(0.1)
     while time.monotonic() < deadline:
@@ -165,6 +194,9 @@ def await_word(ear: _socket.socket, pid: int, timeout: float) -> dict[str, Any] 
             gone = os.waitpid(pid, os.WNOHANG)[0] == pid  # one more look: its word may be in the queue
             continue
         answer = msgpack.unpackb(data)
+        if isinstance(answer, dict) and answer.get("waiting"):
+            deadline = time.monotonic() + READY_TIMEOUT + DRAIN_TIMEOUT
+            continue
         return answer if isinstance(answer, dict) else None
     return None
 

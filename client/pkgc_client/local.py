@@ -11,7 +11,7 @@ import sys
 import time
 
 from pkgc_protocol import __version__
-from pkgc_protocol.places import LOG, cache_dir, default_socket
+from pkgc_protocol.places import LOCK, LOG, POINTER, cache_dir, default_socket
 
 from .hot import Call, Gone, Unavailable, call, connect, invoke, read_pointer, write_all
 from .launch import DRAIN_TIMEOUT, start_daemon
@@ -71,7 +71,7 @@ def usage(message: str, hint: str) -> int:
 
 def json_error(error: Unavailable) -> bytes:
     """The JSON answer of a command that found no daemon."""
-    entry = {"code": error.code, "message": error.message, "context": None, "hint": error.hint}
+    entry = {"code": error.code, "message": error.message, "context": error.context, "hint": error.hint}
     return (json.dumps({"schema": 1, "ok": False, "errors": [entry]}, indent=2) + "\n").encode()
 
 
@@ -109,7 +109,7 @@ def start(options: list[str], env: dict[str, str]) -> int:
     sock = connect(env, cache)
     fresh = sock is None
     if sock is None:
-        sock = start_daemon(env, cache, wait_for_lock=True)
+        sock = start_daemon(env, cache)
     path = read_pointer(cache) or default_socket(env, os.getuid())
     sock.close()
     say(f"pkgc daemon {'started' if fresh else 'runs already'} ({path})")
@@ -122,28 +122,60 @@ def stop(env: dict[str, str], *, quiet: bool = False) -> int:
     Raises:
         Unavailable: it is still there after the time it has for draining.
     """
-    sock = connect(env, os.path.abspath(cache_dir(env)))
-    if sock is None:
+    cache = os.path.abspath(cache_dir(env))
+    deadline = time.monotonic() + DRAIN_TIMEOUT
+    asked = seen = 0
+    while True:
+        if not asked:
+            asked = ask_to_stop(env, cache)
+        pid = asked or holder(cache)  # one that answers nobody: it is finishing, or only about to listen
+        if not pid or (asked and not _runs(asked)):
+            break
+        if time.monotonic() > deadline:
+            raise Unavailable("daemon-busy", f"the pkgc daemon (pid {pid}) is still finishing its work")
+        time.sleep(0.01 if asked else 0.05)
+        seen = pid
+    pid = asked or seen
+    if not pid:
         if not quiet:
             say("no pkgc daemon runs")
         return 0
-    one = Call(sock)
-    try:
-        one.run({"t": "stop", "reason": "pkgc daemon stop"}, os.path.abspath(cache_dir(env)))
-    except (Gone, Unavailable) as error:
-        # a daemon of another version drains as well; a cache mismatch is the user's to hear
-        if isinstance(error, Unavailable):
-            raise
-    finally:
-        sock.close()
-    pid = one.daemon_pid
-    deadline = time.monotonic() + DRAIN_TIMEOUT
-    while pid and _runs(pid):
-        if time.monotonic() > deadline:
-            raise Unavailable("daemon-busy", f"the pkgc daemon (pid {pid}) is still finishing its work")
-        time.sleep(0.01)
     if not quiet:
         say(f"pkgc daemon stopped (pid {pid})")
+    return 0
+
+
+def ask_to_stop(env: dict[str, str], cache: str) -> int:
+    """The pid of the daemon that was told to stop, or 0 when none answered.
+
+    Raises:
+        Unavailable: it does not take that from this client.
+    """
+    sock = connect(env, cache)
+    if sock is None:
+        return 0
+    one = Call(sock)
+    try:
+        one.run({"t": "stop", "reason": "pkgc daemon stop"}, cache)
+    except Gone:
+        pass  # it is leaving already, or was of another version and leaves because of that
+    finally:
+        sock.close()
+    return one.daemon_pid
+
+
+def holder(cache: str) -> int:
+    """The pid of the process that holds the cache's lock, or 0 when none does."""
+    import fcntl
+
+    try:
+        with open(os.path.join(cache, POINTER), "rb") as note, open(os.path.join(cache, LOCK), "rb") as lock:
+            pid = int(note.read(4096).split(b"\n")[1])
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return pid
+    except (OSError, ValueError, IndexError):
+        pass
     return 0
 
 

@@ -27,6 +27,9 @@ class Reporter(Protocol):
     def detail(self, message: str) -> None:
         """Shown with -v only."""
 
+    def retrying(self, message: str) -> None:
+        """An attempt failed and will be made again: shown now and then, so that waiting has a reason."""
+
     def count(self, what: str, amount: int = 1) -> None:
         """Add to a counter of the run: ``index_requests``, ``downloaded_files``, ``downloaded_bytes``."""
 
@@ -53,6 +56,9 @@ class Silent:
 
     def detail(self, message: str) -> None:
         """See `Reporter.detail`."""
+
+    def retrying(self, message: str) -> None:
+        """See `Reporter.retrying`."""
 
     def count(self, what: str, amount: int = 1) -> None:
         """See `Reporter.count`."""

@@ -49,6 +49,18 @@ def default_socket(env: dict[str, str], uid: int) -> str:
     return f"/tmp/pkgc-{uid}/pkgc.sock"  # noqa: S108  (0700, owner checked before use)
 
 
+def folder_is_private(mode: int, owner: int, uid: int) -> bool:
+    """Whether nobody but `uid` (and root) can put or replace a socket of `uid` in a folder.
+
+    Args:
+        mode: st_mode of the folder; a sticky one (as /tmp) may be writable by all: there, others cannot
+            replace what is there, so the owner of the socket itself must be looked at too.
+        owner: st_uid of the folder.
+        uid: the user.
+    """
+    return owner in (uid, 0) and (not mode & 0o022 or bool(mode & 0o1000))
+
+
 def config_file(env: dict[str, str]) -> str:
     """`PKGC_CONFIG`, else `$XDG_CONFIG_HOME/pkgc/config.toml`, else `~/.config/pkgc/config.toml`."""
     explicit = env.get("PKGC_CONFIG")

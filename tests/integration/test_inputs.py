@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from tests.support import interpreters
-from tests.support.instance import Instance, running
+from tests.support.instance import Instance, running, snapshot
 from tests.support.locks import failure, pin, versions
 from tests.support.server import IndexServer
 from tests.support.wheels import make_wheel
@@ -245,7 +245,7 @@ def test_pip_configuration_of_the_environment(pkgc: Instance, index: IndexServer
     lock = pkgc.requirements("alpha==1.0")
     venv = pkgc.root / ".venv"
     if not venv.exists():
-        pkgc.sync("-", "--venv", venv, "-i", index.url, stdin="")
+        pkgc.sync(pkgc.requirements("# nothing", name="none.txt"), "--venv", venv, "-i", index.url)
     env = pip_conf(pkgc, f"index-url = {index.index_url('pip')}")
     (venv / "pip.conf").write_text(f"[install]\nindex-url = {index.index_url('config')}\n")
     answer = pkgc.sync(lock, "--dry-run", "--venv", venv, env=env)
@@ -374,3 +374,16 @@ def test_index_without_a_slash_and_variables_for_lists(
     }
     found = would(pkgc, lock, env=env, cwd=tmp_path)
     assert found == {"alpha": "1.0", "beta": "2.0", "gamma": "3.0+local.1"}
+
+
+def test_empty_pipe_is_refused(pkgc: Instance, index: IndexServer, venv: Path) -> None:
+    """`broken-export | pkgc sync -` must not empty an environment; an empty file may, and says so."""
+    pkgc.sync(pkgc.requirements(pin(ALPHA)), "--venv", venv, "-i", index.url)
+    before = snapshot(venv)
+    refused = pkgc.run("sync", "-", "--venv", venv, "-i", index.url, "--output-format", "json", stdin="")
+    assert refused.status == 2
+    assert refused.error_code == "empty-lock"
+    assert snapshot(venv) == before
+    answer = pkgc.sync(pkgc.requirements("# nothing", name="none.txt"), "--venv", venv, "-i", index.url)
+    assert [one["name"] for one in answer["removed"]] == ["alpha"]
+    assert any(one["code"] == "empty-lock" for one in answer["warnings"])

@@ -47,7 +47,7 @@ def watch() -> None:
         finally:
             guard.deactivate()
 
-    Server.run = watched  # type: ignore[method-assign]
+    Server.run = watched  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

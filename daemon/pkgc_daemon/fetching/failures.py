@@ -148,7 +148,7 @@ def for_disk(exc: OSError, path: str | os.PathLike[str]) -> PkgcError:
             "disk-full",
             "no space left for the download",
             context=context,
-            hint="Free some space, or shrink the cache with `pkgc cache prune`.",
+            hint="Free some space, or empty the cache with `pkgc cache clean`.",
         )
     return PkgcError("cache-write-failed", "the cache cannot be written", context=context)
 

@@ -286,7 +286,7 @@ class Fetcher:
             else:
                 route.not_before = time.monotonic() + delay
                 for waiter in flight.waiters:
-                    waiter.reporter.detail(f"{failure.error.message}; trying again in {delay:.1f} s")
+                    waiter.reporter.retrying(f"{failure.error.message}; trying again in {delay:.1f} s")
             return False
         return await self._land(flight, route, partial, digests)
 

@@ -107,7 +107,7 @@ class Transport:
         Raises:
             PkgcError: ``bad-certificate``, or whatever `read_local` raises for a missing certificate.
         """
-        await self._settle(options)
+        await self._settle(options, fresh=True)
 
     # -- identity ------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Transport:
                 if page is not None:
                     return page
                 raise trouble.error from trouble
-            reporter.detail(f"{trouble.error.message}; trying again in {delay:.1f} s")
+            reporter.retrying(f"{trouble.error.message}; trying again in {delay:.1f} s")
             await asyncio.sleep(delay)
 
     async def _get_page_once(
@@ -302,10 +302,10 @@ class Transport:
 
     # -- settings ------------------------------------------------------------------------------------
 
-    async def _settle(self, options: IndexOptions) -> _Settings:
+    async def _settle(self, options: IndexOptions, *, fresh: bool = False) -> _Settings:
         key = _settings_key(options)
         found = self._settings.get(key)
-        if found is not None and time.monotonic() - found.read_at < _SETTINGS_AGE:
+        if not fresh and found is not None and time.monotonic() - found.read_at < _SETTINGS_AGE:
             return found
         async with self._settling:
             # Ninety requests of one sync ask at once; one of them reads.

@@ -19,6 +19,9 @@ from .trust import Peer, actor
 
 Report = Callable[[int, int], None]
 
+#: Where the process that looks finds itself.
+_PRIVATE = ("/dev/fd/", "/dev/stdin", "/proc/self/", "/proc/thread-self/")
+
 
 class Caller(Protocol):
     """The session, as far as host calls need it."""
@@ -109,7 +112,9 @@ class World:
         """
         if not paths:
             return []
-        rule = "read_stdin" if "-" in paths else "read_file"
+        # `pkgc sync <(export)`: such paths mean another file in every process
+        private = any(path == "-" or path.startswith(_PRIVATE) for path in paths)
+        rule = "read_stdin" if private else "read_file"
         value = await self.do("read_file", {"paths": paths, "optional": optional}, rule=rule)
         files: list[bytes | None] = value["files"]
         return files

@@ -6,12 +6,16 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from pathlib import Path
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_protocol.places import folder_is_private
 
 #: Bytes of sun_path, without the final NUL.
 MAX_SUN_PATH = 107
+#: Bytes that the last part of a path may have, so that it fits behind a directory's /proc/self/fd/N/.
+MAX_NAME = 80
 BACKLOG = 512
 
 
@@ -61,13 +65,20 @@ def listen(path: Path) -> Listener:
     """Bind a socket at `path` (mode 0600 in a 0700 folder).
 
     Raises:
-        PkgcError: `socket-in-use` when a live daemon listens there, `socket-unusable` for the rest.
+        PkgcError: `socket-in-use` when a live daemon listens there, `socket-folder` when others may write
+            beside it, `socket-unusable` for the rest.
     """
     folder = path.parent
+    if len(os.fsencode(path.name)) > MAX_NAME:
+        raise PkgcError(
+            "socket-unusable",
+            f"cannot listen at {path}: its last part is longer than {MAX_NAME} bytes",
+            hint="set PKGC_SOCKET to a shorter name; the folder may be as long as you like",
+        )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = folder.stat()
-        if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        if not folder_is_private(facts.st_mode, facts.st_uid, os.getuid()):
             raise PkgcError(
                 "socket-folder",
                 f"{folder} must belong to uid {os.getuid()} and be writable by it alone "
@@ -88,6 +99,10 @@ def listen(path: Path) -> Listener:
             ) from error
         if _answers(path):
             raise PkgcError("socket-in-use", f"another program listens at {path}")
+        if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise PkgcError(
+                "socket-unusable", f"cannot listen at {path}: there is something else than a socket"
+            )
         return Listener(_bind(path), path, lock)
     except BaseException:
         os.close(lock)
@@ -116,6 +131,7 @@ def _bind(path: Path) -> socket.socket:
         os.rename(temporary, path)
     except OSError as error:
         sock.close()
+        temporary.unlink(missing_ok=True)
         raise PkgcError("socket-unusable", f"cannot listen at {path}: {error.strerror}") from error
     return sock
 

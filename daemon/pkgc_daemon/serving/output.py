@@ -32,6 +32,10 @@ PERIOD = 10.0
 """Seconds between two lines about one long transfer."""
 
 
+RETRY_NEWS = 2.0
+"""Seconds between two lines about attempts that failed and are made again."""
+
+
 class Sink(Protocol):
     """Where output goes: frames of the connection, or a list in a test."""
 
@@ -141,6 +145,7 @@ class Output:
         self._warnings: dict[tuple[str, str], None] = {}
         self._errors: list[PkgcError] = []
         self._closed = False
+        self._retried_at = float("-inf")
         self.counts: dict[str, int] = {}
         """Counters of `count`."""
 
@@ -201,6 +206,18 @@ class Output:
         if self._verbosity > 0:
             for line in harmless_lines(message):
                 self._line(STDERR, self._error_style("dim", line))
+
+    def retrying(self, message: str) -> None:
+        """See `Reporter.retrying`: every time with -v, else at most every two seconds."""
+        if self._verbosity > 0:
+            self.detail(message)
+            return
+        now = self._clock()
+        if self._verbosity < 0 or self._json or now - self._retried_at < RETRY_NEWS:
+            return
+        self._retried_at = now
+        for line in harmless_lines(message):
+            self._line(STDERR, self._error_style("dim", line))
 
     def count(self, what: str, amount: int = 1) -> None:
         """See `Reporter.count`."""

@@ -10,8 +10,8 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .server import Server
 from .services import Services
 from .session import Hello
 from .systemd import Notifier, listen_fds, watchdog_period
+from .text import Style, error_text
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -63,7 +64,7 @@ def parse(argv: Sequence[str]) -> Settings:
         type=float,
         default=0,
         metavar="SECONDS",
-        help="wait for a daemon that still holds the cache",
+        help="wait so long for a daemon that serves the cache (one that is leaving is waited for anyway)",
     )
     parser.add_argument("--log-level", choices=sorted(LEVELS), default="info")
     parser.add_argument("--started-by-client", action="store_true", help=argparse.SUPPRESS)
@@ -84,9 +85,11 @@ class Word:
     def __init__(self, address: str | None) -> None:
         self._address = address
 
-    def say(self, message: dict[str, Any]) -> None:
-        """Send it once; nobody listening is fine."""
-        address, self._address = self._address, None
+    def say(self, message: dict[str, Any], *, last: bool = True) -> None:
+        """Send it; after the last word nothing is sent. Nobody listening is fine."""
+        address = self._address
+        if last:
+            self._address = None
         if not address:
             return
         folder = -1
@@ -105,6 +108,7 @@ class Word:
 def main(argv: Sequence[str]) -> int:
     """Run the daemon until it is told to stop; its exit status."""
     settings = parse(argv)
+    os.chdir("/")  # the daemon outlives the folder in which it was started
     word = Word(os.environ.pop("PKGC_NOTIFY", None))
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
     activated = listen_fds(os.environ)
@@ -114,9 +118,7 @@ def main(argv: Sequence[str]) -> int:
             return runner.run(live(settings, word, notifier, activated))
     except PkgcError as error:
         word.say({"ok": False, "error": error.to_wire()})
-        sys.stderr.write(f"error[{error.code}]: {error.message}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
+        sys.stderr.write(error_text(error, Style(False)))
         return error.exit_status
     except KeyboardInterrupt:
         return EXIT_FAILED
@@ -145,7 +147,11 @@ async def live(
     settings: Settings, word: Word, notifier: Notifier, activated: dict[str, socket.socket]
 ) -> int:
     """Open everything, serve, close everything."""
-    services = await Services.open(settings.cache_dir, wait_lock=settings.wait_lock)
+    services = await Services.open(
+        settings.cache_dir,
+        wait_lock=settings.wait_lock,
+        waiting=lambda: word.say({"waiting": True}, last=False),
+    )
     try:
         records = log.set_up(
             settings.cache_dir / LOG,
@@ -164,7 +170,7 @@ async def live(
             services.announce(listener.path)
             await serve(settings, services, listener, word, notifier)
         finally:
-            services.withdraw()
+            await asyncio.to_thread(services.withdraw)
             listener.withdraw()
     finally:
         await services.close()
@@ -195,8 +201,8 @@ async def serve(
     notifier.send("READY=1", f"STATUS=serving {settings.cache_dir}")
     async with asyncio.TaskGroup() as group:
         background = [
-            group.create_task(watchdog(notifier, services)),
-            group.create_task(say_stopping(server, notifier)),
+            group.create_task(watchdog(notifier, settings.cache_dir)),
+            group.create_task(say_stopping(server, services, notifier)),
             group.create_task(services.background()),
         ]
         await server.run()
@@ -204,20 +210,26 @@ async def serve(
             task.cancel()
 
 
-async def say_stopping(server: Server, notifier: Notifier) -> None:
-    """STOPPING=1 as soon as the drain begins."""
+async def say_stopping(server: Server, services: Services, notifier: Notifier) -> None:
+    """As soon as the drain begins: STOPPING=1, and no client is sent here any more."""
     await server.stopping.wait()
+    await asyncio.to_thread(services.withdraw)
     notifier.send("STOPPING=1", f"STATUS=finishing: {server.reason}")
 
 
-async def watchdog(notifier: Notifier, services: Services) -> None:
-    """WATCHDOG=1 at half the period, and only after both the loop and the disk threads have moved."""
+async def watchdog(notifier: Notifier, cache_dir: Path) -> None:
+    """WATCHDOG=1 at half the period, and only after both the loop and a thread that asks the disk have moved.
+
+    The thread is its own: those of the hands may be busy for minutes with good reason (an environment's lock,
+    bytecode), and a daemon that works must not be killed for it.
+    """
     period = watchdog_period(os.environ)
     os.environ.pop("WATCHDOG_USEC", None)
     os.environ.pop("WATCHDOG_PID", None)
     if period is None or not notifier.active:
         return
-    while True:
-        await asyncio.get_running_loop().run_in_executor(services.executor, time.monotonic)
-        notifier.send("WATCHDOG=1")
-        await asyncio.sleep(period)
+    with ThreadPoolExecutor(1, thread_name_prefix="pkgc-watchdog") as thread:
+        while True:
+            await asyncio.get_running_loop().run_in_executor(thread, os.stat, cache_dir)
+            notifier.send("WATCHDOG=1")
+            await asyncio.sleep(period)

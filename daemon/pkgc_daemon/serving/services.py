@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,13 @@ from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.inputs.config import Config, parse_config
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
-from pkgc_daemon.store.lock import CacheLock
+from pkgc_daemon.store.lock import CacheLock, read_holder
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import IndexOptions
 from pkgc_protocol import PROTOCOL, __version__
 
 from .hostcalls import World
+from .log import event
 from .obtaining import Obtainer
 from .reading import LockReader
 from .session import Session
@@ -33,11 +35,13 @@ if TYPE_CHECKING:
     from .server import Server
 
 #: Threads for what the daemon does in its own world: reading, scanning, applying.
-HANDS = 8
+HANDS = 32
 #: Seconds between two looks whether what was published can be made durable while nobody waits.
 CHECKPOINT_PERIOD = 10.0
 #: Seconds between two attempts at a cache that another daemon holds.
 LOCK_POLL = 0.05
+#: Seconds that a daemon which is leaving has to give the cache back: more than it takes to drain.
+HANDOVER = 90.0
 
 
 class Services:
@@ -70,21 +74,35 @@ class Services:
         self._configs: dict[str, tuple[bytes, Config]] = {}
 
     @classmethod
-    async def open(cls, cache_dir: Path, *, wait_lock: float) -> Services:
+    async def open(
+        cls, cache_dir: Path, *, wait_lock: float = 0, waiting: Callable[[], None] = lambda: None
+    ) -> Services:
         """Take the cache and open what is in it.
 
+        A holder that names no socket is leaving (or about to listen): it is waited for.
+
+        Args:
+            wait_lock: seconds to wait for one that serves it.
+            waiting: called once when there is a wait.
+
         Raises:
-            PkgcError: `cache-locked` (for longer than `wait_lock` seconds), `cache-unusable`,
-                `catalog-too-new`.
+            PkgcError: `cache-locked` when a daemon serves it, `cache-unusable`, `catalog-too-new`.
         """
-        deadline = time.monotonic() + wait_lock
+        began = time.monotonic()
+        told = False
         while True:
             try:
                 lock = await asyncio.to_thread(CacheLock, cache_dir)
                 break
             except PkgcError as error:
-                if error.code != "cache-locked" or time.monotonic() > deadline:
+                if error.code != "cache-locked":
                     raise
+                serves = "socket" in await asyncio.to_thread(read_holder, cache_dir)
+                if time.monotonic() > began + (wait_lock if serves else max(wait_lock, HANDOVER)):
+                    raise
+            if not told:
+                told = True
+                waiting()
             await asyncio.sleep(LOCK_POLL)
         try:
             config = await asyncio.to_thread(own_config)
@@ -107,12 +125,16 @@ class Services:
         self._lock.announce(str(socket))
 
     def withdraw(self) -> None:
-        """Take that note back: from now on nobody is served here."""
-        self._lock.withdraw()
+        """Take that note back: nobody is served here from now on; who still holds the lock stays written."""
+        try:
+            self._lock.announce(None)
+        except (OSError, PkgcError):  # a full disk
+            self._lock.withdraw()
 
     def attach(self, server: Server, socket: Path) -> None:
         """The front, for `status`."""
         self._server, self._socket = server, socket
+        server.usable = self._lock.is_attached
 
     async def serve(self, session: Session, request: dict[str, Any]) -> int:
         """Carry out one invocation."""
@@ -128,7 +150,10 @@ class Services:
         while True:
             await asyncio.sleep(CHECKPOINT_PERIOD)
             if self._server is not None and not self._server.running:
-                await self.store.checkpoint()
+                try:
+                    await self.store.checkpoint()
+                except Exception as error:  # a full disk must not end the daemon
+                    event("checkpoint-failed", logging.ERROR, exc=error)
 
     async def config(self, world: World, path: str) -> Config:
         """The client's config.toml, parsed once per content.
@@ -172,7 +197,7 @@ class Services:
             "protocol": ".".join(map(str, PROTOCOL)),
             "socket": str(self._socket),
             "cache_dir": str(self.cache_dir),
-            "uptime_s": round(time.time() - server.started_at, 3),
+            "uptime_s": round(time.monotonic() - server.started_at, 3),
             "clients": server.clients,
             "calls": {"running": server.running, "served": server.served},
             "refused": dict(server.refused),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pkgc_daemon.errors import EXIT_INTERRUPTED, PkgcError
+from pkgc_daemon.errors import EXIT_FAILED, EXIT_INTERRUPTED, PkgcError
 from pkgc_protocol import (
     DAEMON,
     FEATURES,
@@ -27,12 +28,14 @@ from .trust import Peer, actor
 
 #: Seconds that a client has for its greeting and its request.
 GREETING_TIMEOUT = 10.0
-#: Bytes that may wait for a client that does not read; more, and it is disconnected.
-MAX_UNREAD = 8 * 1024 * 1024
+#: Bytes that may wait for a client that does not read; more, and it is disconnected. Room for one frame.
+MAX_UNREAD = 40 * 1024 * 1024
 #: Bytes waiting above which progress is dropped.
 PROGRESS_UNREAD = 64 * 1024
-#: Seconds in which a client must take what is waiting for it at the end.
-FAREWELL_TIMEOUT = 10.0
+#: Seconds without a byte taken after which a client with its answer waiting is left (a pager may be open).
+FAREWELL_TIMEOUT = 600.0
+#: Characters of a peer's own words that a message repeats.
+QUOTED = 200
 
 Message = dict[str, Any]
 
@@ -124,6 +127,7 @@ class Session:
         self._calls: dict[int, tuple[asyncio.Future[Any], Report | None]] = {}
         self._next_call = 0
         self._lost = False
+        self.idle = True
 
     # --- towards the client -------------------------------------------------------------------------
 
@@ -135,11 +139,20 @@ class Session:
         self._writer.write(encode(message))
         if self._unread() > MAX_UNREAD:
             event("client-does-not-read", pid=self.client_pid, unread=self._unread())
-            self._lost = True
-            self._writer.transport.abort()
+            self.drop()
 
     def _unread(self) -> int:
         return self._writer.transport.get_write_buffer_size()
+
+    def drop(self) -> None:
+        """Leave the client: nothing more is sent, and nothing is expected of it."""
+        self._lose()
+        self._writer.transport.abort()
+
+    def fail(self, code: str, message: str) -> None:
+        """Say why the connection ends, if that may still be said."""
+        if not self._conversation.finished and not self._lost:
+            self.send(Refusal(code, message[:QUOTED]).frame)
 
     def write(self, stream: int, data: str) -> None:
         """Output for the client's stdout (1) or stderr (2)."""
@@ -224,6 +237,7 @@ class Session:
     async def perform(self, command: Callable[[], Awaitable[int]]) -> None:
         """Run a command while listening for replies, cancel and the end of the stream; send its result."""
         status = EXIT_INTERRUPTED
+        self.idle = False
         task: asyncio.Task[int] = asyncio.ensure_future(_as_coroutine(command))
         listener = asyncio.create_task(self._listen(task))
         try:
@@ -233,13 +247,14 @@ class Session:
             await asyncio.wait([task])
             raise
         finally:
+            self.idle = True
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
             if not task.cancelled():
                 error = task.exception()
                 if error is not None:
-                    raise error
-                status = task.result()
+                    event("call-crashed", logging.ERROR, exc=error)
+                status = EXIT_FAILED if error is not None else task.result()
             self.send({"t": "result", "exit": status})
 
     async def _listen(self, command: asyncio.Task[int]) -> None:
@@ -254,8 +269,10 @@ class Session:
                         return
                     continue
                 self._answer(message)
-        except ProtocolError as error:
-            event("protocol-error", pid=self.client_pid, error=str(error))
+        except Exception as error:  # whatever a peer sends, its command must hear of the end
+            level = logging.INFO if isinstance(error, ProtocolError) else logging.ERROR
+            event("protocol-error", level, pid=self.client_pid, error=f"{type(error).__name__}: {error}")
+            self.fail("protocol-error", f"the client does not speak as expected: {error}")
             self._lose()
             command.cancel()
 
@@ -281,20 +298,24 @@ class Session:
             else:
                 future.set_exception(PkgcError.from_wire(error))
 
-    async def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Send the terminal frame of a call that is not admitted."""
         self.send(refusal.frame)
 
     async def close(self) -> None:
         """Let the client take what is waiting for it, then close; bounded in time."""
-        try:
-            async with asyncio.timeout(FAREWELL_TIMEOUT):
-                if not self._lost:
-                    await self._writer.drain()
-                self._writer.close()
-                await self._writer.wait_closed()
-        except (OSError, TimeoutError):
-            self._writer.transport.abort()
+        transport = self._writer.transport
+        if self._lost:
+            transport.abort()
+        self._writer.close()
+        closed = asyncio.ensure_future(self._writer.wait_closed())
+        left = self._unread()
+        while not (await asyncio.wait([closed], timeout=FAREWELL_TIMEOUT))[0]:
+            if self._unread() >= left:
+                transport.abort()
+            left = self._unread()
+        if not closed.cancelled():
+            closed.exception()  # a client that went away first is no news
 
 
 async def _as_coroutine(command: Callable[[], Awaitable[int]]) -> int:

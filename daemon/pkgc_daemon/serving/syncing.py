@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
-from pkgc_daemon.errors import EXIT_FAILED, PkgcError
+from pkgc_daemon.errors import EXIT_FAILED, InputError, PkgcError
 from pkgc_daemon.inputs.given import Lock
 from pkgc_daemon.installing.plan import make_plan
 from pkgc_daemon.redaction import redact
@@ -35,13 +35,26 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
     asked = Sources(tuple(sources), call.constraints, call.cwd, call.no_binary, call.only_binary)
     remembered = await context.services.reader.read(context.world, asked)
     lock = context.services.reader.lock(remembered, target.interpreter.markers, call.require_hashes)
-    for warning in (*remembered.given.warnings, *lock.warnings):
+    for warning in dict.fromkeys((*remembered.given.warnings, *lock.warnings)):
         context.output.warning(warning)
+    if not remembered.given.lines:
+        _mind_emptiness(context, sources)
     options = await context.index_options(call, remembered.given, target)
     mode: Mode = "offline" if call.offline else "refresh" if call.refresh else "normal"
     began = context.services.now()
     asking = Asking(target.interpreter, options, remembered.given, mode, call.refresh_packages, began)
     return lock, asking
+
+
+def _mind_emptiness(context: Context, sources: Sequence[str]) -> None:
+    """A lock without a requirement empties an environment: from a pipe that is a broken export."""
+    if "-" in sources:
+        raise InputError(
+            "empty-lock",
+            "standard input has no requirement",
+            hint="the command before the pipe may have failed; to empty an environment, name an empty file",
+        )
+    context.output.warning(f"{', '.join(sources)}: no requirement; nothing is wanted", "empty-lock")
 
 
 async def sync(context: Context, call: SyncCall) -> int:
@@ -241,6 +254,12 @@ async def _apply(
 
     show(None)
     try:
+        try:
+            return await context.world.do("apply_plan", args | {"lock_timeout": LOCK_SILENCE}, report)
+        except PkgcError as error:
+            if error.code != "environment-locked":
+                raise
+        output.warning(f"waiting for another program that works on {target.venv}", "waiting")
         return await context.world.do("apply_plan", args, report)
     finally:
         output.finished(key)
