@@ -84,8 +84,8 @@ def check_socket(path: str) -> None:
     """
     folder, uid = os.path.dirname(path), os.getuid()
     facts = os.stat(folder)
-    shared = facts.st_mode & 0o022
-    for each in (os.lstat(folder), facts, os.lstat(path) if shared else facts):
+    sticky = facts.st_mode & 0o1022 > 0o1000
+    for each in (os.lstat(folder), facts, os.lstat(path) if sticky else facts):
         link = each.st_mode & 0o170000 in (0o120000, 0o140000)  # S_IFLNK, S_IFSOCK: only the owner counts
         if each.st_uid not in (uid, 0) or not (link or folder_is_private(each.st_mode, each.st_uid, uid)):
             raise Unavailable(
