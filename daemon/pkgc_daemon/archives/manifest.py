@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import Any
 
 import msgpack
@@ -10,11 +12,13 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 #: Raised when the meaning of the bytes changes; an unknown one makes the tree be unpacked again.
-FORMAT = 1
+FORMAT = 2
+#: Behind the map: a CRC of it. One flipped bit could else change a path or an entry point unnoticed.
+_CHECK = struct.Struct("<I")
 
 
 def manifest_to_bytes(manifest: Manifest) -> bytes:
-    """`manifest` as a msgpack map; equal manifests give equal bytes."""
+    """`manifest` as a msgpack map and its CRC; equal manifests give equal bytes."""
     data = msgpack.packb(
         {
             "format": FORMAT,
@@ -31,7 +35,7 @@ def manifest_to_bytes(manifest: Manifest) -> bytes:
         }
     )
     assert isinstance(data, bytes)
-    return data
+    return data + _CHECK.pack(zlib.crc32(data))
 
 
 def manifest_from_bytes(data: bytes) -> Manifest:
@@ -41,7 +45,10 @@ def manifest_from_bytes(data: bytes) -> Manifest:
         PkgcError: ``bad-manifest`` when the bytes are damaged or of another format.
     """
     try:
-        given: Any = msgpack.unpackb(data, use_list=False, max_array_len=1 << 20)
+        body, (check,) = data[: -_CHECK.size], _CHECK.unpack(data[-_CHECK.size :])
+        if zlib.crc32(body) != check:
+            raise ValueError("another checksum")
+        given: Any = msgpack.unpackb(body, use_list=False, max_array_len=1 << 20)
         if given["format"] != FORMAT:
             raise ValueError(f"format {given['format']!r}, not {FORMAT}")
         return Manifest(
@@ -56,7 +63,7 @@ def manifest_from_bytes(data: bytes) -> Manifest:
             console_scripts=tuple(given["console_scripts"]),
             gui_scripts=tuple(given["gui_scripts"]),
         )
-    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, KeyError, TypeError, struct.error, msgpack.UnpackException) as error:
         raise PkgcError(
             "bad-manifest",
             "A manifest in the store is damaged",

@@ -70,7 +70,7 @@ def translate_os_error(error: OSError, doing: str) -> PkgcError:
             "disk-full",
             f"No space left while {doing}",
             context=f"expected free space\nfound {error.strerror}: {error.filename or 'the cache'}",
-            hint="Free some space, or run `pkgc cache prune`, or set PKGC_CACHE_DIR to a larger disk.",
+            hint="Free some space, or run `pkgc cache clean`, or set PKGC_CACHE_DIR to a larger disk.",
         )
     return PkgcError(
         "store-io",

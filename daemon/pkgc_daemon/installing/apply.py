@@ -19,7 +19,7 @@ from pkgc_daemon.installing.changes import Changes
 from pkgc_daemon.installing.failures import interrupted, translated
 from pkgc_daemon.installing.layout import WORK, Layout, layout_of
 from pkgc_daemon.installing.links import Linker
-from pkgc_daemon.installing.lock import DEFAULT_TIMEOUT, environment_lock
+from pkgc_daemon.installing.lock import DEFAULT_TIMEOUT, LockVanishedError, environment_lock
 from pkgc_daemon.installing.staging import Addition, Staging, TreeDamagedError, read_additions
 from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owned_files, owners_of
 
@@ -52,29 +52,50 @@ def apply_plan(
     Raises:
         PkgcError: the environment is as it was before.
     """
-    created: list[str] = []
     interpreter = args.get("interpreter")
-    try:
-        if interpreter is None:
-            from pkgc_daemon.environments.create import create_environment
+    created: list[str] = []
+    if interpreter is None:
+        from pkgc_daemon.environments.create import create_environment
 
-            made = create_environment({"venv": args["venv"], **args["create"]})
-            created, interpreter = list(made["created"]), made["interpreter"]
-        layout = layout_of(interpreter)
-        timeout = _lock_timeout(args)
-        with environment_lock(layout.prefix, timeout=timeout, cancelled=cancelled):
+        made = create_environment({"venv": args["venv"], **args["create"]})
+        created, interpreter = list(made["created"]), made["interpreter"]
+        args = {**args, "fingerprint": None, "interpreter": None}
+    layout = layout_of(interpreter)
+    # A new environment is taken away again only under its lock: who holds that may be using it already.
+    try:
+        with environment_lock(layout.prefix, timeout=_lock_timeout(args), cancelled=cancelled):
             transaction.checkpoint("locked")
-            warnings = transaction.recover(layout.prefix, layout)
-            if args.get("fingerprint") is not None and _fingerprint(interpreter) != args["fingerprint"]:
-                return {"status": "stale", "warnings": warnings}
-            result = _change(args, layout, interpreter, progress, cancelled)
-        result["interpreter"] = interpreter
-        result["warnings"] = warnings + result.get("warnings", [])
-    except BaseException:
-        _remove_created(created)
-        raise
-    if result["status"] != "done":
-        _remove_created(created)
+            try:
+                result = _locked(args, layout, interpreter, progress, cancelled)
+            except BaseException:
+                _remove_created(created)
+                raise
+            if result["status"] == "damaged":
+                _remove_created(created)
+    except LockVanishedError:
+        return {"status": "stale", "warnings": []}
+    result["interpreter"] = interpreter
+    return result
+
+
+def _locked(
+    args: dict[str, Any],
+    layout: Layout,
+    interpreter: dict[str, Any],
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> dict[str, Any]:
+    warnings = transaction.recover(layout.prefix, layout)
+    expected = args.get("fingerprint")
+    if args.get("interpreter") is None:
+        # It was missing when the plan was made: somebody else may have made and filled it meanwhile.
+        stale = bool(args.get("add")) and bool(_scan(interpreter)["distributions"])
+    else:
+        stale = expected is not None and _scan(interpreter)["fingerprint"] != expected
+    if stale:
+        return {"status": "stale", "warnings": warnings}
+    result = _change(args, layout, interpreter, progress, cancelled)
+    result["warnings"] = warnings + result.get("warnings", [])
     return result
 
 
@@ -91,8 +112,11 @@ def recover_environment(
     """
     layout = layout_of(args["interpreter"])
     timeout = _lock_timeout(args)
-    with environment_lock(layout.prefix, timeout=timeout, cancelled=cancelled):
-        return {"warnings": transaction.recover(layout.prefix, layout)}
+    try:
+        with environment_lock(layout.prefix, timeout=timeout, cancelled=cancelled):
+            return {"warnings": transaction.recover(layout.prefix, layout)}
+    except LockVanishedError:
+        return {"warnings": []}
 
 
 def _lock_timeout(args: dict[str, Any]) -> float:
@@ -100,14 +124,13 @@ def _lock_timeout(args: dict[str, Any]) -> float:
     return DEFAULT_TIMEOUT if given is None else float(given)
 
 
-def _fingerprint(interpreter: dict[str, Any]) -> str:
+def _scan(interpreter: dict[str, Any]) -> dict[str, Any]:
     from pkgc_daemon.environments.scan import scan_environment
 
     paths = interpreter["paths"]
-    found = scan_environment(
+    return scan_environment(
         {"prefix": interpreter["prefix"], "purelib": paths["purelib"], "platlib": paths["platlib"]}
     )
-    return str(found["fingerprint"])
 
 
 def _change(

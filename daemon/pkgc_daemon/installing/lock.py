@@ -17,6 +17,10 @@ DEFAULT_TIMEOUT = 300.0
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 
 
+class LockVanishedError(Exception):
+    """The environment was removed (and perhaps made anew) while its lock was waited for."""
+
+
 @contextmanager
 def environment_lock(
     prefix: str,
@@ -37,6 +41,7 @@ def environment_lock(
 
     Raises:
         PkgcError: ``environment-locked`` after `timeout`; ``interrupted``; a file system's error.
+        LockVanishedError: what was locked is not the environment that stands there now.
     """
     path = os.path.join(prefix, LOCK)
     try:
@@ -44,7 +49,14 @@ def environment_lock(
     except OSError as error:
         raise translated(error, f"cannot lock the environment {prefix}") from error
     try:
-        yield _acquire(descriptor, path, timeout, cancelled)
+        held = _acquire(descriptor, path, timeout, cancelled)
+        try:
+            same = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise LockVanishedError(path)
+        yield held
     finally:
         # Closing releases it. The file stays: unlinking a lock file races with the next holder.
         os.close(descriptor)

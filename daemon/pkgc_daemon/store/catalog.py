@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store.layout import is_sha256
 from pkgc_daemon.vocabulary import Digest, Origin
 
 _LOG = logging.getLogger(__name__)
@@ -114,12 +115,17 @@ class Catalog:
     # -- reading ---------------------------------------------------------------------------------------
 
     def known_filename(self, digest: Digest) -> str | None:
-        """The file name of `digest`: what its tree was checked against, else what an index called it."""
+        """The file name of `digest`: what its tree was checked against, else what an index called it.
+
+        Of those, the name under which the artifact came is the one that survives a lost catalog.
+        """
         sha256 = digest.hex if digest.algorithm == "sha256" else self.aliases.get(digest, "")
         tree = self.trees.get(sha256)
         if tree is not None and tree.filename:
             return tree.filename
-        return self._files.get((digest.algorithm, bytes.fromhex(digest.hex)))
+        known = self._files.get((digest.algorithm, bytes.fromhex(digest.hex)))
+        artifact = self.artifacts.get(sha256) if known is None else None
+        return known if artifact is None else artifact.filename or None
 
     def ask(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `job` in the writer thread (after everything queued before it)."""
@@ -301,8 +307,8 @@ class Catalog:
             except BaseException:
                 connection.close()
                 raise
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
                 raise self._translate(error) from error
             _LOG.warning("the catalog is damaged (%s); it is rebuilt from the files", error)
         for suffix in ("", "-wal", "-shm"):
@@ -345,10 +351,15 @@ class Catalog:
         return connection
 
     def _load(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        # A page that was overwritten may still be a database, with rows that nobody wrote.
         for row in connection.execute("SELECT * FROM artifacts"):
-            self.artifacts[row[0]] = ArtifactRow(*row)
+            artifact = self.artifacts[row[0]] = ArtifactRow(*row)
+            _check(artifact.sha256, artifact.filename, artifact.boot)
+            _check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
         for row in connection.execute("SELECT * FROM trees"):
-            self.trees[row[0]] = TreeRow(*row)
+            tree = self.trees[row[0]] = TreeRow(*row)
+            _check(tree.sha256, tree.filename, tree.name, tree.version, tree.boot)
+            _check_numbers(tree.files, tree.size, tree.mtime_ns, tree.inode, tree.added, tree.used)
         for algorithm, value, sha256 in connection.execute("SELECT * FROM aliases"):
             self.aliases[Digest(algorithm, value)] = sha256
             self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
@@ -366,3 +377,18 @@ class Catalog:
             context=f"expected a database\nfound {error}",
             hint="Free some space." if full else "Check the disk and the permissions of the cache folder.",
         )
+
+
+def _check(sha256: object, *texts: object) -> None:
+    if not isinstance(sha256, str) or not is_sha256(sha256) or not all(isinstance(one, str) for one in texts):
+        raise ValueError(f"a row that nobody wrote: {sha256!r}")
+
+
+def _check_numbers(*numbers: object) -> None:
+    if not all(isinstance(one, int | float) for one in numbers):
+        raise ValueError("a row that nobody wrote: text for a number")
+
+
+def _is_damage(error: sqlite3.OperationalError) -> bool:
+    """Whether the schema is not the one that this code made (a lost page), rather than the disk at fault."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pkgc_daemon.archives.wheel import translate_os_error
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store.filesystem import make_folder, write_atomically
 from pkgc_daemon.store.layout import Layout
@@ -56,7 +58,29 @@ class CacheLock:
                 f" listening on {holder.get('socket', 'an unknown socket')}",
                 hint="Use that daemon, stop it (`pkgc daemon stop`), or choose another PKGC_CACHE_DIR.",
             ) from error
-        self.announce(None)
+        try:
+            self.announce(None)
+        except BaseException as error:
+            os.close(self._fd)
+            if isinstance(error, OSError):
+                raise translate_os_error(error, f"opening the cache {cache}") from error
+            raise
+
+    def is_attached(self) -> bool:
+        """Whether the locked file is the one that other daemons would find, and the folders are there.
+
+        They are not when somebody removed the cache; what this daemon holds is then of no use to anybody.
+        A few stats.
+        """
+        layout = self._layout
+        try:
+            ours = os.path.samestat(os.fstat(self._fd), os.stat(layout.lock, follow_symlinks=False))
+        except OSError:
+            return False
+        return ours and all(
+            os.path.isdir(path)
+            for path in (layout.incoming, layout.temporary, layout.artifacts, layout.trees, layout.pages)
+        )
 
     def announce(self, socket: str | None) -> None:
         """Write beside the lock who holds it and where it listens, for clients that look here first."""
@@ -65,13 +89,16 @@ class CacheLock:
 
     def withdraw(self) -> None:
         """Take the note back: clients find nobody here any more, although the lock is still held."""
-        self._layout.daemon.unlink(missing_ok=True)
+        # In a folder that was removed and made anew, the note is another daemon's.
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._fd), os.stat(self._layout.lock, follow_symlinks=False)):
+                self._layout.daemon.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Give the lock back; doing it twice is fine."""
         if self._fd < 0:
             return
-        self._layout.daemon.unlink(missing_ok=True)
+        self.withdraw()
         os.close(self._fd)
         self._fd = -1
 

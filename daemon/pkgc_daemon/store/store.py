@@ -182,6 +182,19 @@ class Store(Records):
         await self._check("artifact", sha256, self._recheck_artifact)
         return self.artifact(sha256)
 
+    async def settle(self, digests: Iterable[Digest]) -> None:
+        """Verify what of these is suspect, so that `find` and `has_tree` know it, or know that it is bad.
+
+        Costs a few look-ups when nothing is.
+        """
+        for digest in digests:
+            sha256 = digest.hex if digest.algorithm == "sha256" else self.catalog.aliases.get(digest, "")
+            artifact, tree = self.catalog.artifacts.get(sha256), self.catalog.trees.get(sha256)
+            if artifact is not None and self.is_suspect(artifact):
+                await self.obtain_artifact(sha256)
+            if tree is not None and self.is_suspect(tree):
+                await self.load_tree(sha256)
+
     async def _recheck_artifact(self, sha256: str) -> bool:
         row = self.catalog.artifacts[sha256]
         renewed = await self.workers.run(artifacts.recheck, self.layout, row, self._boot)
