@@ -21,8 +21,7 @@ def test_no_blocking_call_on_the_loop(
     index.add(big.data, big.filename)
     log = (tmp_path / "watched.log").open("wb")
     daemon = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.watched_daemon", "--socket", str(own_pkgc.socket)]
-        + ["--cache-dir", str(own_pkgc.cache)],
+        [sys.executable, "-m", "tests.support.watched_daemon", "--socket", str(own_pkgc.socket), "--cache-dir", str(own_pkgc.cache)],
         cwd=ROOT,
         env=own_pkgc.env,
         stdout=log,

@@ -105,9 +105,7 @@ def test_dry_run_and_check_change_nothing(
     assert pkgc.run("sync", lock, "--venv", venv, "-i", index.url, "--check").status == 0
 
 
-def test_wrong_hash_changes_nothing(
-    pkgc: Instance, index: IndexServer, demo: BuiltWheel, venv: Path
-) -> None:
+def test_wrong_hash_changes_nothing(pkgc: Instance, index: IndexServer, demo: BuiltWheel, venv: Path) -> None:
     """A tampered file never reaches the store or the environment; expected and found are shown."""
     lock = pkgc.requirements(f"demo==1.0 --hash=sha256:{'0' * 64}")
     before = snapshot(venv)
