@@ -16,12 +16,15 @@ ROOT = Path(__file__).parents[2]
 def test_no_blocking_call_on_the_loop(
     own_pkgc: Instance, index: IndexServer, demo: BuiltWheel, tmp_path: Path
 ) -> None:
-    """Cold, warm, no-op, cache commands and failures under blockbuster: any blocking call is an internal error."""
+    """Cold, warm, no-op, cache commands, failures: a blocking call on the loop is an internal error."""
     big = make_wheel("big", "1.0", {f"big/m{n}.py": "x = 1\n" * 500 for n in range(200)})
     index.add(big.data, big.filename)
     log = (tmp_path / "watched.log").open("wb")
     daemon = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.watched_daemon", "--socket", str(own_pkgc.socket), "--cache-dir", str(own_pkgc.cache)],
+        [
+            *(sys.executable, "-m", "tests.support.watched_daemon", "--socket", str(own_pkgc.socket)),
+            *("--cache-dir", str(own_pkgc.cache)),
+        ],
         cwd=ROOT,
         env=own_pkgc.env,
         stdout=log,
