@@ -11,10 +11,11 @@ import _socket
 import errno
 import os
 import sys
+import time  # built in, and loaded by every interpreter
 
 from pkgc_protocol import CLIENT, FEATURES, MAGIC, PROTOCOL, Conversation, FrameDecoder, __version__, encode
 from pkgc_protocol.messages import ProtocolError
-from pkgc_protocol.places import POINTER, cache_dir, default_socket, folder_is_private, forwarded
+from pkgc_protocol.places import POINTER, cache_dir, default_socket, folder_is_private, forwarded, home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def candidates(env: dict[str, str], cache: str) -> list[str]:
     """Socket paths to try, in order: an explicit one alone, else the cache's own daemon, else the default."""
     default = default_socket(env, os.getuid())
     if env.get("PKGC_SOCKET"):
-        return [os.path.abspath(default)]
+        return [absolute(default)]
     pointer = read_pointer(cache)
     return [pointer, default] if pointer and pointer != default else [default]
 
@@ -191,6 +192,23 @@ def write_all(fd: int, data: bytes) -> None:
             select.select([], [fd], [])
 
 
+def put(stream: int, data: bytes) -> None:
+    """Write to standard output (1) or standard error (2); what stderr does not take is lost.
+
+    Raises:
+        BrokenPipeError: nobody reads stdout any more.
+        Unavailable: stdout takes nothing (a full disk, a terminal that is gone).
+    """
+    try:
+        write_all(stream, data)
+    except OSError as error:
+        if stream == 2:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise Unavailable("output", f"cannot write to standard output: {error.strerror}") from error
+
+
 class Call:
     """One command on one connection, from the request to the terminal frame."""
 
@@ -201,6 +219,7 @@ class Call:
         "decoder",
         "interrupts",
         "lines",
+        "lost",
         "pending",
         "sock",
         "waiting",
@@ -216,6 +235,8 @@ class Call:
         self.cancelled = False
         self.waiting = False
         self.lines = 0
+        #: why standard output is not what it should be
+        self.lost: Unavailable | None = None
         self.daemon_pid = 0
 
     def on_signal(self, _number: int, _frame: object) -> None:
@@ -238,7 +259,7 @@ class Call:
 
         Raises:
             Gone: the daemon left before it began to answer.
-            Unavailable: it refused, or broke off in the middle.
+            Unavailable: it refused, or broke off in the middle; or its output could not be written.
         """
         self.conversation.sending("hello")
         self.conversation.sending(request["t"])
@@ -297,11 +318,15 @@ class Call:
                     raise refusal
                 elif kind == "output":
                     self.erase()
+                    if self.lost is not None and message["stream"] != 2:
+                        continue
                     try:
-                        write_all(2 if message["stream"] == 2 else 1, message["data"])
+                        put(2 if message["stream"] == 2 else 1, message["data"])
                     except BrokenPipeError:
                         self.cancel()
                         return EXIT_BROKEN_PIPE
+                    except Unavailable as error:  # the command goes on: it may be changing an environment
+                        self.lost = error
                 elif kind == "progress":
                     self.show(message["text"])
                 elif kind == "call":
@@ -309,6 +334,9 @@ class Call:
                 elif kind == "result":
                     self.erase()
                     status: int = message["exit"]
+                    if self.lost is not None:
+                        self.lost.status = status or self.lost.status
+                        raise self.lost
                     return status
 
     def cancel(self) -> None:
@@ -360,7 +388,7 @@ def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) ->
     Raises:
         Unavailable: it could not be made.
     """
-    cache = os.path.abspath(cache_dir(env))
+    cache = absolute(cache_dir(env))
     refusal: Unavailable | None = None
     for attempt in range(TRIES):
         sock = connect(env, cache)
@@ -404,15 +432,57 @@ def invoke(argv: list[str], env: dict[str, str]) -> dict[str, Any]:
         "cwd": working_directory(),
         "env": forwarded(env),
         "terminal": terminal(),
+        "umask": umask(),
     }
 
 
 def working_directory() -> str:
-    """The working directory, or '/' when it is gone."""
+    """The working directory, or '' when it is gone."""
     try:
         return os.getcwd()
     except OSError:
-        return "/"
+        return ""
+
+
+def absolute(path: str) -> str:
+    """`path` from the root on.
+
+    Raises:
+        Unavailable: it is relative, and the working directory is gone.
+    """
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        raise Unavailable(
+            "no-working-directory",
+            f"{path} is a relative path, and the working directory does not exist any more",
+            "change to another directory, or name absolute paths",
+            2,
+        ) from error
+
+
+def umask() -> int:
+    """The permission bits that new files do not get. It can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def occupy_standard_streams() -> None:
+    """Give descriptors 0, 1 and 2 to the null device where they are closed (`<&-`).
+
+    The next file to be opened would become one of them, and what is printed would go into it: the daemon's
+    socket, a journal.
+    """
+    while True:
+        try:
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # no /dev: what can only be read will do
+            fd = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
+        if fd > 2:
+            os.close(fd)
+            return
+        os.set_inheritable(fd, True)
 
 
 def complain(error: Unavailable) -> int:
@@ -422,10 +492,7 @@ def complain(error: Unavailable) -> int:
         text += "".join(f"  {line}\n" for line in error.context.splitlines())
     if error.hint:
         text += f"hint: {error.hint}\n"
-    try:
-        write_all(2, text.encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
+    put(2, text.encode("utf-8", "backslashreplace"))
     return error.status
 
 
@@ -441,9 +508,13 @@ def wants_json(argv: list[str]) -> bool:
 
 def main() -> NoReturn:
     """Entry of the `pkgc` script: ends the process with the command's exit status."""
+    began = time.monotonic()
+    occupy_standard_streams()
     argv = sys.argv[1:]
     env = dict(os.environ)
     try:
+        if not env.get("HOME"):
+            env["HOME"] = home(env)
         if not argv or argv[0] in LOCAL or "--help" in argv or "-h" in argv:
             from .local import main as local
 
@@ -452,10 +523,13 @@ def main() -> NoReturn:
             answer = call(invoke(argv, env), env)
             status = 1 if answer is None else answer
     except Unavailable as error:
-        if wants_json(argv):
+        if wants_json(argv) and error.code != "output":
             from .local import json_error
 
-            write_all(1, json_error(error))
+            try:
+                put(1, json_error(error, argv, time.monotonic() - began))
+            except (Unavailable, BrokenPipeError):
+                pass  # stderr gets the error as well
         status = complain(error)
     except BrokenPipeError:  # `pkgc … | head`
         status = EXIT_BROKEN_PIPE

@@ -17,7 +17,7 @@ import msgpack
 
 from pkgc_protocol.places import LOG, default_socket, folder_is_private
 
-from .hot import Unavailable, connect
+from .hot import Unavailable, absolute, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def start_daemon(env: dict[str, str], cache: str) -> _socket.socket:
     Raises:
         Unavailable: it did not start; the message says why.
     """
-    path = os.path.abspath(default_socket(env, os.getuid()))
+    path = absolute(default_socket(env, os.getuid()))
     folder = os.path.dirname(path)
     private_folder(folder)
     try:

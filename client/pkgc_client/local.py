@@ -13,7 +13,7 @@ import time
 from pkgc_protocol import __version__
 from pkgc_protocol.places import LOCK, LOG, POINTER, cache_dir, default_socket
 
-from .hot import Call, Gone, Unavailable, call, connect, invoke, read_pointer, write_all
+from .hot import Call, Gone, Unavailable, absolute, call, connect, invoke, put, read_pointer
 from .launch import DRAIN_TIMEOUT, start_daemon
 
 TYPE_CHECKING = False
@@ -60,19 +60,27 @@ def main(argv: list[str], env: dict[str, str]) -> int:
 
 def say(line: str) -> None:
     """One line on stdout."""
-    write_all(1, (line + "\n").encode("utf-8", "surrogateescape"))
+    put(1, (line + "\n").encode("utf-8", "surrogateescape"))
 
 
 def usage(message: str, hint: str) -> int:
     """Wrong usage: exit status 2."""
-    write_all(2, f"error[usage]: {message}\nhint: {hint}\n".encode("utf-8", "surrogateescape"))
+    put(2, f"error[usage]: {message}\nhint: {hint}\n".encode("utf-8", "surrogateescape"))
     return 2
 
 
-def json_error(error: Unavailable) -> bytes:
-    """The JSON answer of a command that found no daemon."""
+def json_error(error: Unavailable, argv: list[str], seconds: float) -> bytes:
+    """The JSON answer of a command that found no daemon.
+
+    Args:
+        error: why.
+        argv: the command line: every failure of one command has the same keys.
+        seconds: how long it took to find out.
+    """
+    from pkgc_daemon.serving.documents import failure, json_text
+
     entry = {"code": error.code, "message": error.message, "context": error.context, "hint": error.hint}
-    return (json.dumps({"schema": 1, "ok": False, "errors": [entry]}, indent=2) + "\n").encode()
+    return json_text(failure(argv[0] if argv else "", [entry], seconds=seconds)).encode()
 
 
 def help_for(words: list[str], env: dict[str, str], *, asked: bool) -> int:
@@ -82,9 +90,12 @@ def help_for(words: list[str], env: dict[str, str], *, asked: bool) -> int:
     on_terminal = os.isatty(1 if asked else 2)
     columns = None
     if on_terminal:
-        columns = os.get_terminal_size(1 if asked else 2).columns or 80
+        try:
+            columns = os.get_terminal_size(1 if asked else 2).columns or 80
+        except OSError:  # it hung up meanwhile
+            columns = 80
     answer = help_text(words, columns=columns, color=on_terminal and not env.get("NO_COLOR"))
-    write_all(1 if asked and answer.exit == 0 else 2, answer.text.encode())
+    put(1 if asked and answer.exit == 0 else 2, answer.text.encode())
     return answer.exit if asked else 2
 
 
@@ -93,9 +104,9 @@ def run_daemon(options: list[str], env: dict[str, str]) -> None:
     known = {option.partition("=")[0] for option in options}
     places = []
     if "--socket" not in known:
-        places += ["--socket", os.path.abspath(default_socket(env, os.getuid()))]
+        places += ["--socket", absolute(default_socket(env, os.getuid()))]
     if "--cache-dir" not in known:
-        places += ["--cache-dir", os.path.abspath(cache_dir(env))]
+        places += ["--cache-dir", absolute(cache_dir(env))]
     os.execv(sys.executable, [sys.executable, "-I", "-m", "pkgc_daemon", *places, *options])
 
 
@@ -105,7 +116,7 @@ def start(options: list[str], env: dict[str, str]) -> int:
         if len(options) != 2 or options[0] != "--idle-exit" or not options[1].isdigit():
             return usage(f"'pkgc daemon start' takes no {options[0]!r}", "--idle-exit SECONDS (0: never)")
         env = env | {"PKGC_IDLE_EXIT": options[1]}
-    cache = os.path.abspath(cache_dir(env))
+    cache = absolute(cache_dir(env))
     sock = connect(env, cache)
     fresh = sock is None
     if sock is None:
@@ -122,7 +133,7 @@ def stop(env: dict[str, str], *, quiet: bool = False) -> int:
     Raises:
         Unavailable: it is still there after the time it has for draining.
     """
-    cache = os.path.abspath(cache_dir(env))
+    cache = absolute(cache_dir(env))
     deadline = time.monotonic() + DRAIN_TIMEOUT
     asked = seen = 0
     while True:
@@ -196,8 +207,8 @@ def status(argv: list[str], env: dict[str, str]) -> int:
     answer = call(invoke(["status", *argv[argv.index("status") + 1 :]], env), env, start=False)
     if answer is not None:
         return answer
-    cache = os.path.abspath(cache_dir(env))
-    path = os.path.abspath(default_socket(env, os.getuid()))
+    cache = absolute(cache_dir(env))
+    path = absolute(default_socket(env, os.getuid()))
     if "json" in argv or "--output-format=json" in argv or env.get("PKGC_OUTPUT_FORMAT") == "json":
         facts: dict[str, Any] = {
             "schema": 1,
@@ -229,17 +240,17 @@ def logs(options: list[str], env: dict[str, str]) -> int:
             lines = int(words.pop(0))
         else:
             return usage(f"'pkgc daemon logs' takes no {word!r}", "-f, --follow; -n, --lines N")
-    path = os.path.join(os.path.abspath(cache_dir(env)), LOG)
+    path = os.path.join(absolute(cache_dir(env)), LOG)
     try:
         log = open(path, "rb")  # noqa: SIM115  (closed by the with below)
     except OSError as error:
         raise Unavailable("no-log", f"cannot read {path}: {error.strerror}") from error
     with log:
-        write_all(1, b"".join(log.readlines()[-lines:] if lines else []))
+        put(1, b"".join(log.readlines()[-lines:] if lines else []))
         while follow:
             data = log.read(65536)
             if data:
-                write_all(1, data)
+                put(1, data)
             else:
                 time.sleep(0.2)
     return 0

@@ -123,30 +123,68 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
     """What stands at the place of an environment, and what an answer of its interpreter depends on.
 
     Args:
-        args: ``venv``: absolute path.
+        args: ``venv``: absolute path, as the person named it.
 
     Returns:
-        ``kind``: ``missing`` (nothing, or an empty folder), ``venv``, ``other``; ``python``: its interpreter,
-        or None; ``key``: `environments.interpreter.interpreter_key` of it.
+        ``venv``: its one path, on the way to which there is no symbolic link and no ``..``; ``kind``:
+        ``missing`` (nothing, or an empty folder), ``venv``, ``other``; ``python``: its interpreter, or None;
+        ``key``: `environments.interpreter.interpreter_key` of it; ``obstacle``: the error of every attempt to
+        change or make it, when that shows without trying, or None.
+
+    Raises:
+        InputError: `not-an-environment`.
+        PkgcError: `no-permission`, … : it cannot be looked at; `python-not-found`: its Python is gone.
     """
     from .environments.interpreter import interpreter_key
+    from .environments.running import explain
 
-    venv: str = args["venv"]
+    named: str = args["venv"]
+    venv = _real_place(named)
+    found: dict[str, Any] = {"venv": venv, "kind": "missing", "python": None, "key": None}
     try:
         names = os.listdir(venv)
     except FileNotFoundError:
-        return {"kind": "missing", "python": None, "key": None}
+        return found | {"obstacle": _obstacle(named, os.path.dirname(venv), "create")}
+    except PermissionError as error:
+        raise explain(error, "cannot look at the environment", named) from error
     except OSError as error:
         raise InputError(
-            "not-an-environment", f"{venv} is not a virtual environment: {error.strerror}"
+            "not-an-environment", f"{named} is not a virtual environment: {error.strerror}"
         ) from error
+    found["obstacle"] = _obstacle(named, venv, "change")
     if "pyvenv.cfg" not in names and _is_vacant(venv, names):
-        return {"kind": "missing", "python": None, "key": None}
+        return found
     python = next(
         (path for name in ("python", "python3") if os.path.lexists(path := f"{venv}/bin/{name}")), None
     )
-    kind = "venv" if "pyvenv.cfg" in names else "other"
-    return {"kind": kind, "python": python, "key": None if python is None else interpreter_key(python)}
+    found["kind"] = "venv" if "pyvenv.cfg" in names else "other"
+    return found | {"python": python, "key": None if python is None else interpreter_key(python)}
+
+
+def _real_place(path: str) -> str:
+    """`path` with its parent's symbolic links and ``..`` resolved as the kernel does; the last name stays."""
+    parent, name = os.path.split(path.rstrip("/"))
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def _obstacle(named: str, folder: str, doing: str) -> dict[str, Any] | None:
+    """Why nothing can be written in `folder` (if it is missing: in the nearest one above), as an error."""
+    from .environments.running import explain
+
+    while folder != "/" and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    may = os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    if may or not os.path.isdir(folder):
+        return None
+    try:
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    except OSError:
+        read_only = 0
+    number = errno.EROFS if read_only else errno.EACCES
+    error = OSError(number, os.strerror(number), folder)
+    return explain(error, f"cannot {doing} the environment", named).to_wire()
 
 
 def _is_vacant(venv: str, names: list[str]) -> bool:

@@ -162,6 +162,8 @@ class Manifest:
     console_scripts: tuple[tuple[str, str], ...] = ()
     """(script name, 'module:attr'), already validated (E1-E4)."""
     gui_scripts: tuple[tuple[str, str], ...] = ()
+    requires_python: str | None = None
+    """METADATA's Requires-Python, as written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ class Installed:
     """Installed from a direct URL, a path, a directory or a VCS (PEP 610)."""
     removable: bool = True
     """False without RECORD: such a distribution must not be uninstalled (D2)."""
+    obstacle: str | None = field(default=None, compare=False)
+    """Why it is not removable, for people."""
     damaged: str | None = None
     """Why its files cannot be trusted (missing top-level entry, missing METADATA), or None."""
 

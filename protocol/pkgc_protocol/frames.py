@@ -16,6 +16,8 @@ MAX_FRAME = 32 * 1024 * 1024
 MAX_HELLO = 64 * 1024
 #: Elements that one map or array may have.
 MAX_ITEMS = 200_000
+#: Elements that all maps and arrays of a frame may have together: each costs up to a hundred bytes of memory.
+MAX_ELEMENTS = 1_000_000
 #: Nesting that a frame may have.
 MAX_DEPTH = 16
 
@@ -33,6 +35,46 @@ def encode(message: Message) -> bytes:
     if len(body) > MAX_FRAME:
         raise LocalProtocolError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return len(body).to_bytes(4, "big") + body
+
+
+def _widths() -> list[int]:
+    """How many bytes follow each first byte that stands alone; -n: n bytes hold their length."""
+    widths = [0] * 256  # small integers, nil, booleans; the headers of small maps and arrays
+    widths[0xA0:0xC0] = range(32)  # short text
+    for first, length in ((0xC4, 1), (0xC5, 2), (0xC6, 4), (0xD9, 1), (0xDA, 2), (0xDB, 4)):
+        widths[first] = -length  # bytes and text
+    widths[0xCA:0xD4] = (4, 8, 1, 2, 4, 8, 1, 2, 4, 8)  # numbers
+    widths[0xD4:0xD9] = (2, 3, 5, 9, 17)  # extensions of a fixed size
+    return widths
+
+
+def _check_elements(body: bytes) -> None:
+    """Refuse a body that announces more elements than a frame may have, before any of them is made.
+
+    Raises:
+        RemoteProtocolError: it does. (A length that leads beyond the body is for msgpack to refuse.)
+    """
+    widths, total, position, end = _widths(), 0, 0, len(body)
+    while position < end:
+        first = body[position]
+        position += 1
+        if 0x80 <= first < 0xA0:
+            total += (first & 15) * (2 if first < 0x90 else 1)
+        elif 0xDC <= first < 0xE0:  # array 16, 32; map 16, 32
+            size = 4 if first & 1 else 2
+            total += int.from_bytes(body[position : position + size], "big") * (2 if first > 0xDD else 1)
+            position += size
+        elif 0xC7 <= first < 0xCA:  # extensions
+            size = 1 << (first - 0xC7)
+            position += size + 1 + int.from_bytes(body[position : position + size], "big")
+        else:
+            width = widths[first]
+            if width < 0:
+                position += int.from_bytes(body[position : position - width], "big") - width
+            else:
+                position += width
+        if total > MAX_ELEMENTS:
+            raise RemoteProtocolError(f"a frame has more than {MAX_ELEMENTS} elements")
 
 
 def _depth_within(value: object, left: int) -> bool:
@@ -80,6 +122,8 @@ class FrameDecoder:
                 break
             body = bytes(buffer[4 : 4 + length])
             del buffer[: 4 + length]
+            if length > MAX_HELLO:  # smaller ones have no room for many
+                _check_elements(body)
             try:
                 value = msgpack.unpackb(
                     body,

@@ -42,6 +42,7 @@ FIELDS: dict[str, dict[str, tuple[tuple[type, ...], bool]]] = {
         "cwd": ((str,), True),
         "env": ((dict,), True),
         "terminal": ((dict,), True),
+        "umask": ((int,), False),
     },
     "stop": {"reason": ((str,), False)},
     "cancel": {},

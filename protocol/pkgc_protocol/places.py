@@ -1,9 +1,11 @@
-"""Places: where the socket and the cache are. Pure functions of the environment; no I/O.
+"""Places: where the socket and the cache are. Functions of the environment; no I/O but for a missing HOME.
 
 Client and daemon must agree on them, and the client's start-up must stay small; hence here.
 """
 
 from __future__ import annotations
+
+import os
 
 #: Beside the cache's lock: line 1 the socket's path, line 2 the daemon's pid.
 POINTER = "daemon.socket"
@@ -23,8 +25,16 @@ FORWARDED_PREFIXES = ("PKGC_", "PIP_")
 
 
 def home(env: dict[str, str]) -> str:
-    """The user's home directory as the environment tells it, else the root directory."""
-    return env.get("HOME") or "/"
+    """The user's home directory: of the environment, else of the user database, else the root directory."""
+    given = env.get("HOME")
+    if given:
+        return given
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir or "/"
+    except KeyError:
+        return "/"
 
 
 def cache_dir(env: dict[str, str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -263,3 +265,34 @@ def test_damaged_environment_is_repaired(
     assert pkgc.run("sync", *call, "--check").status == 1
     assert pkgc.sync(*call)["installed"][0]["name"] == "alpha"
     assert_holds(venv, wheel)
+
+
+def test_a_lost_catalog_does_not_reinstall_for_ever(
+    own_pkgc: Instance, index: IndexServer, tmp_path: Path
+) -> None:
+    """Installed from the adopted files there is a record as always: the next sync has nothing to do."""
+    pkgc = own_pkgc
+    one = package("forever", "1.0")
+    offer(index, one)
+    sha512 = hashlib.sha512(one.data).hexdigest()
+    locks = [
+        lock(pkgc, "plain.txt", [one]),
+        pkgc.requirements(f"forever==1.0 --hash=sha512:{sha512}", name="l"),
+    ]
+    for each in locks:
+        pkgc.ok("fetch", each, "-i", index.url)
+    pkgc.ok("daemon", "stop")
+    for path in pkgc.cache.glob("catalog*"):
+        path.unlink()
+    index.clear_log()
+    for number, each in enumerate(reversed(locks)):
+        venv = tmp_path / f"venv{number}"
+        pkgc.sync(each, "--venv", venv, "-i", index.url)
+        again = pkgc.sync(each, "--venv", venv, "-i", index.url)
+        assert (again["installed"], again["kept"]) == ([], 1)
+        record = json.loads(
+            next(venv.glob("lib/*/site-packages/*.dist-info/provenance_url.json")).read_text()
+        )
+        assert record["pkgc"]["index"] == index.url
+        assert record["archive_info"]["hashes"]["sha256"] == one.sha256
+    assert index.log == []

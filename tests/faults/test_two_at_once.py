@@ -110,9 +110,10 @@ def test_waits_for_the_lock_that_uv_takes(pkgc: Instance, index: IndexServer, ve
     wheel = package("alpha", "1.0")
     offer(index, wheel)
     before = state(venv)
+    pkgc.ok("cache", "dir")
     with held(venv):
         call = pkgc.start("sync", lock(pkgc, "one.txt", [wheel]), "--venv", venv, "-i", index.url)
-        time.sleep(1.8)
+        time.sleep(3)
         assert call.poll() is None
         assert state(venv) == before
     status, out, err = finish(call)
@@ -126,11 +127,12 @@ def test_waiting_can_be_cancelled(pkgc: Instance, index: IndexServer, venv: Path
     wheel = package("alpha", "1.0")
     offer(index, wheel)
     before = state(venv)
+    pkgc.ok("cache", "dir")
     with held(venv):
         call = pkgc.start(
             "sync", lock(pkgc, "one.txt", [wheel]), "--venv", venv, "-i", index.url, "--output-format", "json"
         )
-        time.sleep(1.2)
+        time.sleep(2)
         call.send_signal(signal.SIGINT)
         status, out, err = finish(call, 20)
     assert status == 130, out + err
@@ -189,4 +191,36 @@ def test_eight_cold_environments_fetch_everything_once(
     assert [len(index.page_requests(f"pack{number}")) for number in range(12)] == [1] * 12
     for number in range(8):
         assert_holds(tmp_path / f"env{number}", *wheels)
+    assert_sound(pkgc)
+
+
+def test_waiting_for_a_lock_holds_up_nobody_else(
+    pkgc: Instance, index: IndexServer, venv: Path, tmp_path: Path
+) -> None:
+    """One `uv` that hangs in one environment must not stop the syncs of all others."""
+    first, second = package("alpha", "1.0"), package("beta", "1.0")
+    offer(index, first, second)
+    pkgc.ok("fetch", lock(pkgc, "both.txt", [first, second]), "-i", index.url)
+    locks = [lock(pkgc, "first.txt", [first]), lock(pkgc, "second.txt", [second])]
+    options = ("-i", index.url, "--output-format", "json")
+    with held(venv):
+        waiting = [pkgc.start("sync", locks[n % 2], "--venv", venv, *options) for n in range(36)]
+        running = 0
+        deadline = time.monotonic() + 60
+        while running < len(waiting) and time.monotonic() < deadline:
+            running = (pkgc.status() or {"calls": {"running": 1}})["calls"]["running"] - 1
+            time.sleep(0.1)
+        assert running == len(waiting)
+        time.sleep(1)
+        pkgc.ok("sync", locks[0], "--venv", tmp_path / "other", *options, timeout=20)
+        waiting[0].send_signal(signal.SIGINT)
+        waiting[-1].send_signal(signal.SIGINT)
+        assert finish(waiting[0])[0] == finish(waiting[-1])[0] == 130
+        assert all(one.poll() is None for one in waiting[1:-1])
+    for one in waiting[1:-1]:
+        status, out, err = finish(one)
+        assert status == 0, out + err
+        assert "waiting for another program that works on" in err
+    found = [environment_faults(venv, wheels) for wheels in ([first], [second])]
+    assert [] in found, found
     assert_sound(pkgc)

@@ -458,6 +458,39 @@ def test_compiled_bytecode_is_valid(pkgc: Instance, tmp_path: Path) -> None:
     assert not (site(venv) / "tool").exists()
 
 
+def test_compiling_an_environment_that_is_right_otherwise(pkgc: Instance, tmp_path: Path) -> None:
+    """--compile-bytecode promises bytecode, not only for what this very sync installs."""
+    venv = tmp_path / "venv"
+    lock = lock_of(pkgc, TOOL)
+    pkgc.sync(lock, "--venv", venv)
+    said = pkgc.ok("sync", lock, "--venv", venv, "--compile-bytecode").out
+    assert "Checked 1 package" in said
+    assert "Compiled" in said
+    assert (site(venv) / "tool/__pycache__").is_dir()
+    assert "Compiled" not in pkgc.ok("sync", lock, "--venv", venv, "--compile-bytecode").out
+
+
+def test_overlaps_leave_nobody_with_the_bytes_of_another(
+    pkgc: Instance, index: IndexServer, tmp_path: Path
+) -> None:
+    """The winner goes: the loser gets its own file back, in the same sync; --strict refuses all along."""
+    wheels = [make_wheel(name, "1.0", {"clash.py": f"who = {name!r}\n"}) for name in ("ovla", "ovlb")]
+    for wheel in wheels:
+        index.add(wheel.data, wheel.filename)
+    venv = tmp_path / "venv"
+    both, one = lock_of(pkgc, *wheels), tmp_path / "one.txt"
+    one.write_text(f"-i {index.url}\novla==1.0 --hash=sha256:{wheels[0].sha256}\n")
+    pkgc.ok("fetch", both)
+    for more in ([], ["--dry-run"]):
+        assert "overlapping-files" in pkgc.run("sync", both, "--venv", venv, "--strict", *more).err
+        assert not venv.exists()
+    pkgc.sync(both, "--venv", venv)
+    for more in ([], ["--dry-run"]):
+        assert "overlapping-files" in pkgc.run("sync", both, "--venv", venv, "--strict", *more).err
+    pkgc.sync(one, "--venv", venv)
+    assert (site(venv) / "clash.py").read_text() == "who = 'ovla'\n"
+
+
 def test_list(pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
     """What is installed and where it came from, for people and for programs."""
     venv = tmp_path / "venv"

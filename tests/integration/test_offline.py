@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,22 +147,63 @@ def test_fallback_is_said(pkgc: Instance, index: IndexServer, tmp_path: Path, wa
     assert "--offline" in message or url in message
 
 
-def test_best_tag_cannot_be_beaten(pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
-    """With the best of all tags in the cache nobody has to be asked, whatever else the lock allows."""
-    python = interpreters.running().version.replace(".", "")
+def test_the_best_tag_may_still_be_beaten(pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
+    """A rebuild with the same, best tag is not known here: the index has to be asked."""
+    version = interpreters.running().version.replace(".", "")
     probe = pkgc.requirements("x==1")
     index.add(b"x", "x-1-cp39-cp39-win32.whl")
     told = failure(pkgc, "sync", probe, "-i", index.url, "--venv", tmp_path / "no")["everything"]
     tag = told.split("the target supports: ")[1].split(",")[0]
-    assert tag.startswith(f"cp{python}-")
-    best = make_wheel("unbeaten", "1.0", tag=tag)
-    index.add(best.data, best.filename)
-    pkgc.ok("fetch", pkgc.requirements(pin(best)), "-i", index.url)
-    lock = pkgc.requirements(f"{pin(best)} --hash=sha256:{'1' * 64} --hash=sha256:{'2' * 64}")
-    index.clear_log()
+    assert tag.startswith(f"cp{version}-")
+    first = make_wheel("rebuilt", "1.0", tag=tag)
+    index.add(first.data, first.filename)
+    pkgc.ok("fetch", pkgc.requirements(pin(first)), "-i", index.url)
+    second = make_wheel("rebuilt", "1.0", tag=tag, build="2")
+    index.add(second.data, second.filename)
+    lock = pkgc.requirements(both(first, second))
     answer = pkgc.sync(lock, "-i", index.url, "--venv", tmp_path / "venv")
-    assert [one["sha256"] for one in answer["installed"]] == [best.sha256]
+    assert [one["sha256"] for one in answer["installed"]] == [second.sha256]
+    # now both are known: nobody is asked any more
+    index.clear_log()
+    pkgc.sync(lock, "-i", index.url, "--venv", tmp_path / "again")
     assert index.log == []
+
+
+def test_another_index_has_no_say(pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
+    """A page of an index that is not among the sources of this call cannot hide the better file."""
+    plain, better = two_wheels(index, "poisoned")
+    with IndexServer() as partial:
+        partial.add(plain.data, plain.filename)
+        pkgc.ok("fetch", pkgc.requirements(pin(plain)), "-i", partial.url)
+    with IndexServer() as liar:  # gives the better one a name that no target here supports
+        liar.add(b"x", "poisoned-1.0-cp27-cp27m-win32.whl", {"sha256": better.sha256})
+        other = make_wheel("poisoned", "1.0", files={"poisoned.py": "other = 1\n"})
+        liar.add(other.data, other.filename)
+        pkgc.ok("fetch", pkgc.requirements("poisoned==1.0"), "-i", liar.url)
+    lock = pkgc.requirements(both(plain, better))
+    answer = pkgc.sync(lock, "--venv", tmp_path / "venv", "-i", index.url)
+    assert [one["sha256"] for one in answer["installed"]] == [better.sha256]
+
+
+def test_wheels_and_source_archives_of_a_page_are_known(
+    pkgc: Instance, index: IndexServer, tmp_path: Path
+) -> None:
+    """The common lock, with the hashes of every file of the release, costs no request once it is cached."""
+    wheel = make_wheel("complete", "1.0")
+    index.add(wheel.data, wheel.filename)
+    index.add(b"source", "complete-1.0.tar.gz")
+    sdist = hashlib.sha256(b"source").hexdigest()
+    lock = pkgc.requirements(f"{pin(wheel)} --hash=sha256:{sdist}")
+    page = index.put(
+        "/links/",
+        f'<a href="{index.file_url(wheel.filename)}#sha256={wheel.sha256}">x</a>'
+        f'<a href="/gone/complete-1.0.tar.gz#sha256={sdist}">x</a>'.encode(),
+    )
+    for number, sources in enumerate((["-i", index.url], ["--no-index", "-f", page])):
+        pkgc.ok("fetch", lock, *sources)
+        index.clear_log()
+        pkgc.sync(lock, *sources, "--venv", tmp_path / f"venv{number}")
+        assert index.log == []
 
 
 def test_offline_says_nothing_about_the_network(pkgc: Instance, tmp_path: Path) -> None:

@@ -307,3 +307,173 @@ def test_credentials_in_the_url_and_netrc(pkgc: Instance) -> None:
         pkgc.ok("fetch", lock, "-i", index.url, env={"NETRC": str(netrc)})
         pkgc.ok("cache", "clean", "guarded")
         pkgc.ok("fetch", lock, "-i", index.index_url(credentials="me:s3cret"))
+
+
+def native_and_pure(index: IndexServer, name: str) -> tuple[BuiltWheel, BuiltWheel]:
+    """A wheel with the better tag, and one that would do as well if nobody looked."""
+    version = interpreters.running().version.replace(".", "")
+    native = offer(index, name, tag=f"cp{version}-none-any", files={f"{name}.py": "kind = 'native'\n"})
+    pure = offer(index, name, tag="py3-none-any", files={f"{name}.py": "kind = 'pure'\n"})
+    return native, pure
+
+
+@pytest.mark.parametrize("hashed", [True, False], ids=["hashed", "unhashed"])
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_source_that_fails_never_changes_the_choice(
+    pkgc: Instance, index: IndexServer, hashed: bool, status: int
+) -> None:
+    """What is installed must not depend on which file a proxy could not give: it is an error, as in pip."""
+    native, pure = native_and_pure(index, f"faulty{status}{hashed}".lower())
+    line = f"{pin(native)} --hash=sha256:{pure.sha256}" if hashed else pin(native, hashed=False)
+    index.behave(native.filename, Behaviour(times=None, status=status))
+    error = failure(pkgc, "fetch", pkgc.requirements(line), "-i", index.url)
+    assert error["code"] == "http-status"
+    assert native.filename in error["everything"]
+    assert index.requests_for(pure.filename) == []
+
+
+def test_the_same_file_of_another_index_is_tried(pkgc: Instance, index: IndexServer) -> None:
+    """The first index lists everything but cannot give it; the mirror that the user named has the bytes."""
+    native, pure = native_and_pure(index, "mirrored")
+    index.add(native.data, native.filename, index="mirror")
+    index.behave(
+        index.file_url(native.filename).removeprefix(index.origin), Behaviour(times=None, status=404)
+    )
+    pkgc.requirements(f"{pin(native)} --hash=sha256:{pure.sha256}")
+    assert chosen(pkgc, index, "--extra-index-url", index.index_url("mirror")) == [native.filename]
+
+
+def test_corrupt_bytes_of_an_unhashed_pin_are_an_error(pkgc: Instance, index: IndexServer) -> None:
+    """Bytes that are not those of the page: without a lock's hash no other file is known to do."""
+    native, pure = native_and_pure(index, "corrupted")
+    index.behave(native.filename, Behaviour(times=None, data=b"x" * len(native.data)))
+    error = failure(pkgc, "fetch", pkgc.requirements("corrupted==1.0"), "-i", index.url)
+    assert error["code"] == "advertised-hash-mismatch"
+    assert index.requests_for(pure.filename) == []
+
+
+def test_a_page_of_wrong_files_is_not_downloaded_whole(pkgc: Instance, index: IndexServer) -> None:
+    """A page may list 20,000 files without a hash: a handful is tried, not all of them."""
+    for build in range(30):
+        offer(index, "endless", build=str(build), files={"endless.py": f"n = {build}\n"}, hashes=False)
+    index.clear_log()
+    error = failure(
+        pkgc, "fetch", pkgc.requirements(f"endless==1.0 --hash=sha256:{'ab' * 32}"), "-i", index.url
+    )
+    assert error["code"] == "hash-mismatch"
+    assert "10 more files that were not tried" in error["everything"]
+    assert sum("endless-1.0" in hit.path for hit in index.log) == 20
+
+
+def test_requires_python_of_the_wheel_itself(pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
+    """Pages may omit requires-python, folders always do, and the cache asks no page: METADATA decides."""
+    best = offer(index, "picky", build="2", files={"picky.py": "new = 1\n"}, tag="py3-none-any")
+    index.remove(best.filename)
+    fits = offer(index, "picky", files={"picky.py": "old = 1\n"})
+    wheel = make_wheel("picky", "1.0", requires_python=">=3.99", build="2")
+    index.add(wheel.data, wheel.filename)
+    lock = pkgc.requirements("picky==1.0")
+    assert chosen(pkgc, index) == [fits.filename], "the next candidate"
+    # the bytes are in the cache now, and the store alone could decide
+    lock = pkgc.requirements(pin(wheel))
+    for options in (["-i", index.url], ["-i", index.url, "--offline"], ["-i", "http://nosuch.invalid/"]):
+        error = failure(pkgc, "sync", lock, "--venv", tmp_path / "venv", *options)
+        assert error["code"] == "no-matching-wheel"
+        assert ">=3.99" in error["everything"]
+    folder = tmp_path / "folder"
+    wheel.write_to(folder)
+    loose = pkgc.requirements("picky==1.0")
+    error = failure(pkgc, "fetch", loose, "--no-index", "-f", folder)
+    assert error["code"] == "no-matching-wheel"
+    assert ">=3.99" in error["everything"]
+
+
+def test_unhashed_pin_that_the_index_does_not_have(
+    pkgc: Instance, index: IndexServer, tmp_path: Path
+) -> None:
+    """Installed from A, asked of B: "up to date" would vouch for bytes that B does not serve."""
+    offer(index, "moved")
+    lock = pkgc.requirements("moved==1.0")
+    venv = tmp_path / "venv"
+    pkgc.sync(lock, "--venv", venv, "-i", index.url)
+    offer(index, "moved", "2.0", at="other")
+    other = index.index_url("other")
+    error = failure(pkgc, "sync", lock, "--venv", venv, "-i", other)
+    assert error["code"] == "no-matching-version"
+    error = failure(pkgc, "sync", lock, "--venv", venv, "-i", index.index_url("empty"))
+    assert error["code"] == "unknown-package"
+    assert holds(venv) == {"moved": "1.0"}
+    kept = pkgc.sync(lock, "--venv", venv, "-i", other, "--offline")
+    assert (kept["installed"], kept["kept"]) == ([], 1)
+
+
+def test_unhashed_pin_of_an_index_without_hashes(pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
+    """The same file of the same index is kept sync after sync; another index's is installed, once."""
+    offer(index, "bare", hashes=False)
+    ours = offer(index, "bare", files={"bare.py": "b = 1\n"}, at="other", hashes=False)
+    lock = pkgc.requirements("bare==1.0")
+    venv = tmp_path / "venv"
+    pkgc.sync(lock, "--venv", venv, "-i", index.url)
+    assert pkgc.sync(lock, "--venv", venv, "-i", index.url)["kept"] == 1
+    other = index.index_url("other")
+    answer = pkgc.sync(lock, "--venv", venv, "-i", other)
+    assert [one["sha256"] for one in answer["installed"]] == [ours.sha256]
+    assert pkgc.sync(lock, "--venv", venv, "-i", other)["kept"] == 1
+
+
+def test_settings_of_pip_that_are_not_read_are_said(
+    pkgc: Instance, index: IndexServer, tmp_path: Path
+) -> None:
+    """Whoever's pip.conf names the index expects the rest of it to count as well."""
+    offer(index, "piped")
+    lock = pkgc.requirements("piped==1.0")
+    env = {"PIP_INDEX_URL": index.url, "PIP_CONSTRAINT": "/c.txt", "PIP_NO_BINARY": "piped"}
+    answer = pkgc.ok("fetch", lock, "--output-format", "json", env=env).json
+    (warning,) = answer["warnings"]
+    assert warning["code"] == "pip-setting-ignored"
+    assert "constraint (PIP_CONSTRAINT), no-binary (PIP_NO_BINARY)" in warning["message"]
+    assert pkgc.ok("fetch", lock, "-i", index.url, "--output-format", "json", env=env).json["warnings"] == []
+    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {index.url}\nrequire-hashes = yes\n")
+    env = {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+    error = failure(pkgc, "fetch", lock, env=env)
+    assert error["code"] == "missing-hash"
+    assert str(tmp_path / "pip.conf") in error["everything"]
+    pkgc.ok("fetch", lock, "--no-require-hashes", env=env)
+
+
+def test_a_lock_of_two_algorithms(pkgc: Instance, index: IndexServer) -> None:
+    """pip and uv install this: the sha256 is of another file, the sha512 of the one that the index has."""
+    other, wheel = make_wheel("mixed", "1.0"), make_wheel("mixed", "1.0", build="2")
+    index.add(wheel.data, wheel.filename)
+    sha512 = hashlib.sha512(wheel.data).hexdigest()
+    pkgc.requirements(f"{pin(other)} --hash=sha512:{sha512}")
+    assert chosen(pkgc, index) == [wheel.filename]
+
+
+def test_a_withdrawn_project_does_not_come_back(pkgc: Instance) -> None:
+    """After the index has said 404, its old page, fresh for minutes, is not used again."""
+    with IndexServer(page_headers={"Cache-Control": "max-age=600"}) as index:
+        wheel = offer(index, "withdrawn")
+        pkgc.requirements(pin(wheel, hashed=False))
+        chosen(pkgc, index)
+        index.behave("/simple/withdrawn/", Behaviour(status=404, times=None))
+        lock = pkgc.root / "requirements.txt"
+        for args in (["--refresh"], [], ["--offline"]):
+            error = failure(pkgc, "fetch", lock, "-i", index.url, *args)
+            assert error["code"] == ("not-in-cache" if args == ["--offline"] else "unknown-package")
+
+
+def test_a_hostile_page_stops_nobody(pkgc: Instance, index: IndexServer) -> None:
+    """Megabytes of half comments cost milliseconds; another client is served meanwhile."""
+    index.put("/simple/hostile/", b"<!--" * 4_000_000, "text/html")
+    error = failure(pkgc, "fetch", pkgc.requirements("hostile==1.0"), "-i", index.url, timeout=20)
+    assert error["code"] == "no-matching-version"
+
+
+def test_an_index_folder_that_is_not_there(pkgc: Instance, tmp_path: Path) -> None:
+    """A typo in a path is called that, not a missing package."""
+    lock = pkgc.requirements("anything==1.0")
+    error = failure(pkgc, "fetch", lock, "-i", tmp_path / "nowhere")
+    assert error["code"] == "index-unreadable"
+    assert str(tmp_path / "nowhere") in error["everything"]
+    assert failure(pkgc, "fetch", lock, "-i", tmp_path)["code"] == "unknown-package"

@@ -12,7 +12,7 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 #: Raised when the meaning of the bytes changes; an unknown one makes the tree be unpacked again.
-FORMAT = 2
+FORMAT = 3
 #: Behind the map: a CRC of it. One flipped bit could else change a path or an entry point unnoticed.
 _CHECK = struct.Struct("<I")
 
@@ -32,6 +32,7 @@ def manifest_to_bytes(manifest: Manifest) -> bytes:
             "files": manifest.files,
             "console_scripts": manifest.console_scripts,
             "gui_scripts": manifest.gui_scripts,
+            "requires_python": manifest.requires_python,
         }
     )
     assert isinstance(data, bytes)
@@ -62,6 +63,7 @@ def manifest_from_bytes(data: bytes) -> Manifest:
             files=tuple(FileEntry(*entry) for entry in given["files"]),
             console_scripts=tuple(given["console_scripts"]),
             gui_scripts=tuple(given["gui_scripts"]),
+            requires_python=given["requires_python"],
         )
     except (ValueError, KeyError, TypeError, struct.error, msgpack.UnpackException) as error:
         raise PkgcError(

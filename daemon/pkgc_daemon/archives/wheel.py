@@ -34,6 +34,12 @@ _SCRIPT_DIRS = frozenset({"bin", "scripts"})
 _FOLDERS = frozenset({"bin", "lib", "lib64", "include", "scripts"})
 _OURS = frozenset({"pyvenv.cfg", ".pkgc", ".lock"})
 _SIGNATURES = (".jws", ".p7s")
+_LIBRARIES = frozenset({"purelib", "platlib"})
+#: What tools take for an installed distribution when it lies in a library folder.
+_METADATA_FOLDERS = (".dist-info", ".egg-info", ".egg-link")
+_OTHERS_METADATA = "it would pose as the records of an installed distribution"
+#: Records that say what was installed, by whom and from where: a wheel must not write them past RECORD.
+_INSTALLERS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json"})
 
 
 def unpack_wheel(
@@ -121,8 +127,8 @@ class _Wheel:
     def unpack(self, destination: str) -> Manifest:
         dist_info = self._find_dist_info()
         purelib = self._check_wheel_file(dist_info)
-        version = self._check_metadata(dist_info)
-        data_dir = self._check_data_dir()
+        version, requires_python = self._check_metadata(dist_info)
+        data_dir = self._check_data_dir(dist_info)
         self._check_collisions()
         console, gui = self._entry_points(dist_info)
         claims = self._claims(dist_info)
@@ -139,6 +145,7 @@ class _Wheel:
             files=tuple(entries),
             console_scripts=console,
             gui_scripts=gui,
+            requires_python=requires_python,
         )
 
     # -- what the wheel says of itself -----------------------------------------------------------------
@@ -148,6 +155,9 @@ class _Wheel:
         found = sorted(top for top in tops if top.lower().endswith(".dist-info"))
         if len(found) != 1 or not found[0].endswith(".dist-info"):
             self._refuse("it must have one .dist-info folder", ", ".join(found) or "none", "exactly one")
+        for entry in self.archive.entries:
+            if is_metadata(entry.name.split("/", 1)[0], found[0]):
+                self._refuse(f"{entry.name} is refused", _OTHERS_METADATA, found[0])
         name, _, version = found[0].removesuffix(".dist-info").rpartition("-")
         if canonicalize_name(name) != self.name or not same_version(version, self.version):
             self._refuse(
@@ -168,14 +178,15 @@ class _Wheel:
             self._refuse("its WHEEL file has no Root-Is-Purelib", repr(purelib), "true or false")
         return purelib == "true"
 
-    def _check_metadata(self, dist_info: str) -> str:
+    def _check_metadata(self, dist_info: str) -> tuple[str, str | None]:
+        """METADATA's version and Requires-Python."""
         fields = self._fields(f"{dist_info}/METADATA")
         name, version = fields.get("name", ""), fields.get("version", "")
         if canonicalize_name(name) != self.name:
             self._refuse("METADATA names another project", repr(name), self.name)
         if not version or not same_version(version, self.version):
             self._refuse("METADATA names another version", repr(version), self.version)
-        return version
+        return version, fields.get("requires-python") or None
 
     def _fields(self, path: str) -> dict[str, str]:
         """The header fields of a metadata file, lower-case names, first one wins (RFC 822 style)."""
@@ -231,7 +242,7 @@ class _Wheel:
 
     # -- where its files may go ------------------------------------------------------------------------
 
-    def _check_data_dir(self) -> str | None:
+    def _check_data_dir(self, dist_info: str) -> str | None:
         found = {entry.name.split("/", 1)[0] for entry in self.archive.entries if ".data/" in entry.name}
         tops = sorted(top for top in found if top.endswith(".data"))
         if not tops:
@@ -242,7 +253,10 @@ class _Wheel:
         start = len(tops[0]) + 1
         for entry in self.files:
             if entry.name.startswith(tops[0] + "/"):
-                problem = data_path_problem(entry.name[start:])
+                problem = data_path_problem(entry.name[start:], dist_info)
+                key, _, rest = entry.name[start:].partition("/")
+                if key in _LIBRARIES and rest.startswith(dist_info + "/") and rest in self.by_name:
+                    problem = f"it would replace {rest}"
                 if problem is not None:
                     self._refuse(f"{entry.name} is refused", problem, "a file for one of the install paths")
         return tops[0]
@@ -350,8 +364,18 @@ class _Wheel:
         _refuse(self.filename, what, found, expected, cause)
 
 
-def data_path_problem(path: str) -> str | None:
-    """Why `path` (below ``.data/``) may not be installed, or None when it may (W3, design.md 8)."""
+def is_metadata(component: str, own: str = "") -> bool:
+    """Whether a component of a path names a distribution's records: anybody's but `own`."""
+    return component != own and component.lower().endswith(_METADATA_FOLDERS)
+
+
+def data_path_problem(path: str, dist_info: str = "") -> str | None:
+    """Why `path` (below ``.data/``) may not be installed, or None when it may (W3, design.md 8).
+
+    Args:
+        path: below the .data folder.
+        dist_info: name of the wheel's own .dist-info folder.
+    """
     key, _, rest = path.partition("/")
     if not rest:
         return "a file directly in .data has no place to go"
@@ -361,8 +385,17 @@ def data_path_problem(path: str) -> str | None:
         if "/" in rest:
             return "scripts may only hold regular files"
         return script_name_problem(rest)
+    if key in _LIBRARIES:
+        first, _, record = rest.partition("/")
+        if is_metadata(first, dist_info):
+            return _OTHERS_METADATA
+        if first == dist_info and record in _INSTALLERS:
+            return "only an installer writes this record"
     if key == "data":
         parts = rest.split("/")
+        # Whichever site-packages it is, and however it is reached: no installed file of data is called so.
+        if any(is_metadata(part) for part in parts):
+            return _OTHERS_METADATA
         first = parts[0].lower()
         if first in _OURS:
             return "it would replace a file of the environment itself"

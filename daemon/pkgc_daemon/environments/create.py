@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.modes import Modes
 from pkgc_protocol.version import __version__
 
+from .files import kernel_path
 from .interpreter import probe_interpreter
 from .running import BARE, PATIENCE, explain, run, transportable
 
@@ -32,6 +34,7 @@ _MOVING = ".moving"
 _IGNORED = frozenset({STAGING, ".lock", ".pkgc", "lost+found"})
 _ERRNO = re.compile(r"^(?:\w+Error): \[Errno (\d+)\]", re.MULTILINE)
 _DOING = "cannot create the environment"
+_ELSEWHERE = "name another directory with --venv"
 
 
 def create_environment(args: dict[str, Any]) -> dict[str, Any]:
@@ -40,10 +43,13 @@ def create_environment(args: dict[str, Any]) -> dict[str, Any]:
     Args:
         args: ``python``: absolute path of the interpreter to base it on (of an environment: its base is
             taken); ``venv``: absolute path of the directory: missing, empty, or an environment already.
-            Optional: ``environ``, ``timeout`` (seconds for each run of Python).
+            Optional: ``environ``, ``timeout`` (seconds for each run of Python), ``umask`` (of whom it is
+            made for; default: this process's).
 
     Returns:
-        ``created``: the outermost new paths; removing them undoes it (empty: it was there already);
+        ``created``: what was moved into the directory (empty: it was an environment already);
+        ``folders``: the directory and its parents as far as they were new, outermost first: who undoes the
+        creation removes each of them only while nobody has put anything else into it;
         ``interpreter``: `probe_interpreter` of the environment's own Python.
 
     Raises:
@@ -52,26 +58,27 @@ def create_environment(args: dict[str, Any]) -> dict[str, Any]:
             ``environment-busy``: another creation does not end; and those of `probe_interpreter`.  Nothing
             that was made is left behind.
     """
-    venv = transportable(os.path.normpath(args["venv"]))
+    venv = transportable(kernel_path(args["venv"]))
     timeout = float(args.get("timeout") or PATIENCE)
     options = {"timeout": timeout, "environ": args.get("environ")}
     if not _is_environment(venv):
         _check_usable(venv)
         base = _base_python(args["python"], options)
         try:
-            with _directory(venv) as made, _staging(venv, timeout) as staging:
+            modes = Modes(args.get("umask"))
+            with _directory(venv, modes) as made, _staging(venv, timeout) as staging:
                 if staging is not None:
-                    _build(base, staging, venv, options)
+                    _build(base, staging, venv, options, modes.umask)
                     moved = _move_in(staging, venv)
                     try:
                         interpreter = _probe(venv, options)
                     except BaseException:
                         _remove(moved)
                         raise
-                    return {"created": made or moved, "interpreter": interpreter}
+                    return {"created": moved, "folders": made, "interpreter": interpreter}
         except OSError as error:
-            raise explain(error, _DOING, venv) from error
-    return {"created": [], "interpreter": _probe(venv, options)}
+            raise explain(error, _DOING, venv, hint=_ELSEWHERE) from error
+    return {"created": [], "folders": [], "interpreter": _probe(venv, options)}
 
 
 def _is_environment(venv: str) -> bool:
@@ -120,7 +127,7 @@ def _check_usable(venv: str) -> None:
             "not-an-environment", f"{venv} is a file", hint="name another directory with --venv"
         ) from error
     except OSError as error:
-        raise explain(error, _DOING, venv) from error
+        raise explain(error, _DOING, venv, hint=_ELSEWHERE) from error
     others = sorted(set(present) - _IGNORED)
     # In this order: another creation may be moving its work into place at this moment.
     half_made = os.path.exists(os.path.join(venv, STAGING, _MOVING)) or _is_environment(venv)
@@ -135,8 +142,8 @@ def _check_usable(venv: str) -> None:
 
 
 @contextlib.contextmanager
-def _directory(venv: str) -> Iterator[list[str]]:
-    """Make `venv` and its parents; yield the outermost one that was new; remove them again on failure."""
+def _directory(venv: str, modes: Modes) -> Iterator[list[str]]:
+    """Make `venv` and its parents; yield those that were new, outermost first; remove them on failure."""
     missing: list[str] = []
     path = venv
     while not os.path.lexists(path):
@@ -148,7 +155,8 @@ def _directory(venv: str) -> Iterator[list[str]]:
             with contextlib.suppress(FileExistsError):  # somebody else was faster: then it is theirs
                 os.mkdir(folder)
                 made.append(folder)
-        yield made[:1]
+                modes.folder(folder)
+        yield made
     except BaseException:
         for folder in reversed(made):
             with contextlib.suppress(OSError):  # not empty: somebody else uses it
@@ -184,7 +192,8 @@ def _staging(venv: str, timeout: float) -> Iterator[str | None]:
                     yield None
                     return
                 continue
-            if os.path.exists(os.path.join(path, _MOVING)):
+            # Without its pyvenv.cfg it is either moved completely, or not what a creation left.
+            if all(os.path.exists(os.path.join(path, name)) for name in (_MOVING, "pyvenv.cfg")):
                 _move_in(path, venv)
                 yield None
                 return
@@ -229,10 +238,10 @@ def _script() -> str:
         return file.read()
 
 
-def _build(python: str, staging: str, venv: str, options: dict[str, Any]) -> None:
+def _build(python: str, staging: str, venv: str, options: dict[str, Any], umask: int) -> None:
     command = [python, *BARE, "-c", _script(), staging, venv, __version__]
     try:
-        ran = run(command, **options)
+        ran = run(command, umask=umask, **options)
     except TimeoutError as error:
         raise PkgcError("create-failed", f"{_DOING} {venv}: {python} gave {error}") from error
     except OSError as error:
@@ -246,7 +255,7 @@ def _build(python: str, staging: str, venv: str, options: dict[str, Any]) -> Non
     told = _ERRNO.findall(ran.errors)
     if told:
         number = int(told[-1])
-        raise explain(OSError(number, os.strerror(number), venv), _DOING, venv)
+        raise explain(OSError(number, os.strerror(number), venv), _DOING, venv, hint=_ELSEWHERE)
     without = "No module named 'venv'" in ran.errors
     raise PkgcError(
         "create-failed",
@@ -263,8 +272,8 @@ def _move_in(staging: str, venv: str) -> list[str]:
         OSError: what was moved is moved back.
     """
     marker = os.path.join(staging, _MOVING)
-    with open(marker, "wb"):
-        pass
+    if not os.path.lexists(marker):
+        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     names = sorted(set(os.listdir(staging)) - {_MOVING, "pyvenv.cfg"})
     moved: list[str] = []
     try:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pkgc_daemon.errors import InputError, PkgcError
 
+from .files import read_start
 from .running import BARE, OLDEST, PATIENCE, explain, run, too_old, transportable
 
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?(t?)\Z")
@@ -201,7 +202,6 @@ def _parse(output: str) -> Answer | None:
 
 def _is_script(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
-            return file.read(2) == b"#!"
+        return read_start(path, 2) == b"#!"
     except OSError:  # executable, but not readable: not a script that could run
         return False

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import json
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.vocabulary import Interpreter
 
+from .files import not_a_file
 from .find import find_python
 from .running import BARE, OLDEST, PATIENCE, Ran, explain, run, too_old, transportable
 from .tags import TagFacts, tags_of
@@ -55,7 +57,7 @@ def interpreter_key(path: str) -> list[str | int]:
     C library (markers and tags tell of them).  Costs a few system calls.
 
     Raises:
-        PkgcError: ``python-not-found``.
+        PkgcError: ``python-not-found``; ``not-an-environment``: pyvenv.cfg is no regular file.
     """
     real = os.path.realpath(path)
     try:
@@ -82,6 +84,8 @@ def interpreter_key(path: str) -> list[str | int]:
             found = os.stat(config)
         except OSError:
             continue
+        if not stat.S_ISREG(found.st_mode):
+            raise not_a_file(config)  # the interpreter would wait for a writer
         return [*key, config, found.st_mtime_ns, found.st_size, found.st_ino]
     return key
 

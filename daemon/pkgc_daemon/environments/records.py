@@ -7,16 +7,25 @@ METADATA may be missing (D2), and three forms older than `.dist-info` are recogn
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import re
+import stat
 from typing import Any, NamedTuple
 
 from pkgc_daemon.redaction import redact
 
+from .contents import Contents, Parsed, look_at, parse_paths
+from .files import NotRegularError, read_regular, read_start
+
 #: Bytes read of a RECORD, and of any other record file: far above what is real.
 MAX_RECORD = 128 * 1024 * 1024
 MAX_OTHER = 1024 * 1024
+#: Bytes of METADATA in which Name and Version must be.
+_HEADERS = 65536
+#: How an obstacle begins that is a matter of permissions.
+NO_PERMISSION = "no permission to read RECORD"
 
 _SEPARATORS = re.compile(r"[-_.]+")
 #: Versions that need no second look: PEP 440 as normalized, with an optional local part.
@@ -31,11 +40,13 @@ class Read(NamedTuple):
     """What the records of one distribution say."""
 
     wire: dict[str, Any]
-    """Fields of `Installed`, without what depends on other files (``damaged`` by missing entries)."""
-    entries: tuple[str, ...]
+    """Fields of `Installed`."""
+    entries: tuple[str, ...] = ()
     """Top-level names in site-packages that RECORD lists."""
-    scripts: tuple[str, ...]
+    scripts: tuple[str, ...] = ()
     """Names in the environment's scripts directory that RECORD lists."""
+    contents: Contents = Contents()
+    """What was found of the files that RECORD lists."""
 
 
 def normalized(name: str) -> str:
@@ -56,17 +67,18 @@ def is_distribution(entry: str) -> bool:
     )
 
 
-def read_distribution(site: str, entry: str, scripts_folder: str) -> Read:
-    """Read the distribution that `entry` of the directory `site` stands for.
+def read_distribution(site: str, entry: str, scripts_folder: str, prefix: str) -> Read:
+    """Read the distribution that `entry` of the directory `site` stands for, and look at its files.
 
     Args:
         scripts_folder: absolute path of the environment's scripts directory.
+        prefix: of the environment; files outside of it are not looked at (D3).
 
     Never raises for what the files hold: what cannot be read is damage (``damaged``).
     """
     path = os.path.join(site, entry)
     if entry.endswith(".dist-info"):
-        return _read_dist_info(path, entry[: -len(".dist-info")], site, scripts_folder)
+        return _read_dist_info(path, entry[: -len(".dist-info")], site, scripts_folder, prefix)
     if entry.endswith(".egg-link"):
         return _read_egg_link(path, entry[: -len(".egg-link")])
     if entry.endswith(".egg"):
@@ -89,53 +101,123 @@ def _wire(name: str, version: str, path: str, **more: Any) -> dict[str, Any]:
         "origin": None,
         "direct": False,
         "removable": True,
+        "obstacle": None,
         "damaged": None,
         **more,
     }
 
 
-def _read_dist_info(path: str, stem: str, site: str, scripts_folder: str) -> Read:
+def _read_dist_info(path: str, stem: str, site: str, scripts_folder: str, prefix: str) -> Read:
     name, dash, version = stem.partition("-")
+    plain = bool(name and dash and _PLAIN_VERSION.match(version))
     damaged: str | None = None
-    metadata = os.path.join(path, "METADATA")
-    if not name or not dash or not _PLAIN_VERSION.match(version):
-        told_name, told_version = _headers(metadata)
+    told_name = told_version = ""
+    try:
+        told_name, told_version = _parse_headers(read_start(os.path.join(path, "METADATA"), _HEADERS))
+        damaged = _why_not_metadata(told_name, told_version, (name, version) if plain else None)
+    except FileNotFoundError:
+        damaged = "METADATA is missing"
+    except OSError as error:
+        damaged = f"METADATA cannot be read: {error.strerror}"
+    if not plain:
         fallback_name, _, fallback_version = stem.rpartition("-")
         name = told_name or fallback_name or stem
         version = told_version or fallback_version or version
-    if not os.path.isfile(metadata):
-        damaged = "METADATA is missing"
-    entries: set[str] = set()
-    scripts: set[str] = set()
-    removable = True
-    try:
-        record = _load(os.path.join(path, "RECORD"), MAX_RECORD)
-        entries, scripts = _top_level(record.decode("utf-8", "surrogateescape"), site, scripts_folder)
-    except FileNotFoundError:
-        removable = False
-    except (OSError, ValueError, csv.Error) as error:
-        removable = False
-        damaged = damaged or f"RECORD cannot be read: {error}"
-    wire = _wire(name, version, path, removable=removable, damaged=damaged)
+    wire = _wire(name, version, path)
     wire["installer"] = _installer(os.path.join(path, "INSTALLER"))
+    parsed, obstacle, complaint = _read_record(path, site, scripts_folder, prefix, wire["installer"])
+    contents = look_at(parsed, site, scripts_folder)
+    damaged = damaged or complaint or contents.damage
+    for file in ("INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json"):
+        damaged = damaged or _why_not_regular(path, file)
+    wire.update(removable=obstacle is None, obstacle=obstacle, damaged=damaged)
     wire.update(_provenance(path))
-    return Read(wire, tuple(sorted(entries)), tuple(sorted(scripts)))
+    return Read(wire, parsed.entries, parsed.scripts, contents)
+
+
+def _why_not_metadata(name: str, version: str, expected: tuple[str, str] | None) -> str | None:
+    """What is wrong with METADATA's Name and Version, where the folder's name tells what to expect."""
+    if not name or not version:
+        return "METADATA is empty or cut off: it has no Name and Version"
+    if expected is None:
+        return None
+    if normalized(name) == normalized(expected[0]) and _same_version(version, expected[1]):
+        return None
+    return f"METADATA is of {normalized(name)} {version}".encode("utf-8", "backslashreplace").decode()
+
+
+def _same_version(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return False
+
+
+def _why_not_regular(path: str, name: str) -> str | None:
+    try:
+        mode = os.stat(os.path.join(path, name)).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else f"{name} is not a regular file"
+
+
+def _read_record(
+    path: str, site: str, scripts_folder: str, prefix: str, installer: str | None
+) -> tuple[Parsed, str | None, str | None]:
+    """What RECORD lists, why the distribution cannot be removed with it, and what is wrong with it."""
+    record = os.path.join(path, "RECORD")
+    try:
+        text = read_regular(record, MAX_RECORD).decode("utf-8", "surrogateescape")
+        parsed = parse_paths(text, site, scripts_folder, prefix)
+    except FileNotFoundError:
+        return Parsed(), "RECORD is missing", None
+    except NotRegularError:
+        return Parsed(), "RECORD is not a regular file", "RECORD is not a regular file"
+    except OSError as error:
+        why = f"RECORD cannot be read: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            why = NO_PERMISSION + _access(record)
+        return Parsed(), why, why
+    except (ValueError, csv.Error) as error:
+        why = f"RECORD cannot be read: {error}"
+        return Parsed(), why, why
+    if not parsed.entries and not parsed.scripts and not parsed.files:
+        return parsed, "RECORD is empty", "RECORD is empty"
+    own = os.path.basename(path)
+    needed = ("METADATA", "RECORD") if installer == "pkgc" else ("METADATA",)
+    for name in needed:
+        if f"{own}/{name}" not in parsed.own:
+            return parsed, None, f"RECORD is cut off: it does not list {own}/{name}"
+    return parsed, None, None
+
+
+def _access(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f" (mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid})"
 
 
 def _read_legacy(path: str, stem: str, metadata: str, *, removable: bool) -> Read:
     """setuptools and distutils before wheels: ``name-version[-pyX.Y]``."""
     name, version = _headers(metadata)
     found, _, rest = _PYTHON_SUFFIX.sub("", stem).partition("-")
-    wire = _wire(name or found, version or rest or "0", path, removable=removable)
+    obstacle = None if removable else "installed without a record of its files"
+    wire = _wire(name or found, version or rest or "0", path, removable=removable, obstacle=obstacle)
     if os.path.isdir(path):
         wire["installer"] = _installer(os.path.join(path, "INSTALLER"))
-    return Read(wire, (), ())
+    return Read(wire)
 
 
 def _read_egg_link(path: str, stem: str) -> Read:
     """`setup.py develop`: the first line names the directory that holds ``NAME.egg-info``."""
     try:
-        folder = _load(path, MAX_OTHER).decode("utf-8", "surrogateescape").partition("\n")[0].strip()
+        folder = read_regular(path, MAX_OTHER).decode("utf-8", "surrogateescape").partition("\n")[0].strip()
     except OSError:
         folder = ""
     name, version = "", ""
@@ -143,70 +225,36 @@ def _read_egg_link(path: str, stem: str) -> Read:
         name, version = _headers(os.path.join(folder, f"{candidate}.egg-info", "PKG-INFO"))
         if name:
             break
-    return Read(_wire(name or stem, version or "0", path, direct=True, removable=False), (), ())
-
-
-def _load(path: str, limit: int) -> bytes:
-    """Bytes of a regular file; a larger one is refused rather than read."""
-    with open(path, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(None, f"more than {limit} bytes", path)
-    return data
+    obstacle = "installed by `setup.py develop`, without a record of its files"
+    return Read(_wire(name or stem, version or "0", path, direct=True, removable=False, obstacle=obstacle))
 
 
 def _headers(path: str) -> tuple[str, str]:
-    """Name and Version of a METADATA or PKG-INFO file ('' each when not there)."""
+    """Name and Version of a PKG-INFO file ('' each when not there)."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(65536).decode("utf-8", "replace")
+        return _parse_headers(read_start(path, _HEADERS))
     except OSError:
         return "", ""
+
+
+def _parse_headers(data: bytes) -> tuple[str, str]:
     found = {"name": "", "version": ""}
-    for line in text.splitlines():
+    for line in data.decode("utf-8", "replace").splitlines():
         if not line:
             break
         key, _, value = line.partition(":")
         if key.lower() in found and not found[key.lower()]:
             found[key.lower()] = value.strip()
+            if found["name"] and found["version"]:
+                break
     return found["name"], found["version"]
 
 
 def _installer(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return file.read(256).decode("utf-8", "replace").partition("\n")[0].strip() or None
+        return read_start(path, 256).decode("utf-8", "replace").partition("\n")[0].strip() or None
     except OSError:
         return None
-
-
-def _top_level(record: str, site: str, scripts_folder: str) -> tuple[set[str], set[str]]:
-    """First path components that RECORD lists, in `site` and in the scripts directory.
-
-    Only names are compared here, so a line costs next to nothing; paths that lead elsewhere (D3) are not
-    looked at.
-    """
-    to_scripts = os.path.relpath(scripts_folder, site).replace(os.sep, "/") + "/"
-    entries: set[str] = set()
-    scripts: set[str] = set()
-    for line in record.split("\n"):
-        if line.startswith('"'):
-            path = next(csv.reader([line.rstrip("\r")]), [""])[0]
-        else:
-            path = line.partition(",")[0].rstrip("\r")
-        if path.startswith((".", "/")) or "//" in path or "/." in path or "\\" in path:
-            absolute = os.path.normpath(os.path.join(site, path.replace("\\", "/").replace("\0", "")))
-            path = os.path.relpath(absolute, site).replace(os.sep, "/")
-        head, _, _ = path.partition("/")
-        if head == "..":
-            name = path.removeprefix(to_scripts)
-            if name != path and "/" not in name:
-                scripts.add(name)
-        elif head and not head.isspace():
-            entries.add(head)
-    entries.discard("__pycache__")
-    entries.discard(".")
-    return entries, scripts
 
 
 def _provenance(path: str) -> dict[str, Any]:
@@ -214,8 +262,11 @@ def _provenance(path: str) -> dict[str, Any]:
     direct = os.path.lexists(os.path.join(path, "direct_url.json"))
     name = "direct_url.json" if direct else "provenance_url.json"
     try:
-        data = json.loads(_load(os.path.join(path, name), MAX_OTHER))
-        url = redact(data["url"])
+        data = json.loads(read_regular(os.path.join(path, name), MAX_OTHER))
+        url = data["url"]
+        if not isinstance(url, str):
+            raise TypeError("the URL is no text")
+        url = redact(url)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {"direct": direct}  # unreadable: the origin is unknown
     index = None

@@ -55,12 +55,14 @@ def run(
     timeout: float = PATIENCE,
     environ: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    umask: int = -1,
 ) -> Ran:
     """Run `command` to its end, without a terminal and in a session of its own.
 
     Args:
         timeout: seconds; then the whole process group is killed.
         environ: variables to start from (default: this process's); PYTHON* are dropped.
+        umask: the umask that it gets; -1: this process's.
 
     Raises:
         OSError: it cannot be started.
@@ -74,6 +76,7 @@ def run(
         env=clean_environment(environ),
         cwd=cwd or "/",
         start_new_session=True,
+        umask=umask,
     )
     with process:
         try:
@@ -120,12 +123,13 @@ _HINTS = {
 }
 
 
-def explain(error: OSError, doing: str, path: str) -> PkgcError:
+def explain(error: OSError, doing: str, path: str, *, hint: str | None = None) -> PkgcError:
     """The `PkgcError` for an error of the operating system.
 
     Args:
         doing: what failed, e.g. ``cannot create the environment``.
         path: what it failed on, unless the error itself names a file.
+        hint: for errors that have none of their own.
     """
     code, why = _CODES.get(error.errno or 0, ("io-error", error.strerror or str(error)))
     where = error.filename if isinstance(error.filename, str) else path
@@ -133,7 +137,7 @@ def explain(error: OSError, doing: str, path: str) -> PkgcError:
         code,
         f"{doing} {path}: {why}",
         context=f"{where}: {error.strerror or error}",
-        hint=_HINTS.get(code),
+        hint=_HINTS.get(code, hint),
     )
 
 

@@ -1,7 +1,7 @@
 """What is installed in an environment (the hand `scan_environment`); how it should be is not known here.
 
 A warm scan of unchanged distributions costs a few `stat` calls each: what was read is remembered in memory
-with the identity of every file that it depends on.
+with the identity of every record file, and of every folder with files, that it depends on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.vocabulary import Digest, Installed, Origin
 
+from .contents import Stamp as FolderStamp
+from .contents import changed_folders
+from .files import NotRegularError, not_a_file, read_start
 from .records import Read, is_distribution, read_distribution
 from .running import explain
 
@@ -49,12 +52,27 @@ class _Entry(NamedTuple):
     """Of the .dist-info folder (or the .egg-info file)."""
     files: tuple[tuple[str, Stamp], ...]
     """Absolute path and identity of the watched files that exist."""
+    absent: frozenset[str]
+    """Top-level names and scripts of RECORD that the listings did not have."""
     settled: bool
     token: bytes
-    """`stamp` and `files` for the fingerprint."""
+    """For the fingerprint: `stamp`, `files`, and the damage that shows in folders. Not the folders' own
+    identities: bytecode changes those."""
 
 
-_sites: OrderedDict[tuple[str, str], dict[str, _Entry]] = OrderedDict()
+class _Site(NamedTuple):
+    """What is remembered of a directory."""
+
+    entries: dict[str, _Entry]
+    folders: tuple[tuple[str, FolderStamp | None], ...]
+    """Of all entries, each once: distributions share them."""
+
+
+_NONE: frozenset[str] = frozenset()
+#: The identity of no folder.
+_CHANGING: FolderStamp = (-1, -1)
+
+_sites: OrderedDict[tuple[str, str, str], _Site] = OrderedDict()
 _sites_lock = threading.Lock()
 
 
@@ -85,7 +103,7 @@ def scan_environment(args: dict[str, Any]) -> dict[str, Any]:
         script_names = _names(scripts, digest)
         found: list[dict[str, Any]] = []
         for site in _distinct(args["purelib"], args["platlib"]):
-            found += _scan_site(site, scripts, script_names, digest)
+            found += _scan_site(site, scripts, prefix, script_names, digest)
     except OSError as error:
         raise explain(error, "cannot read the environment", prefix) from error
     _mark_duplicates(found)
@@ -151,6 +169,7 @@ def _installed(wire: Mapping[str, Any]) -> Installed:
         origin=None if origin is None else _origin(origin),
         direct=bool(wire["direct"]),
         removable=bool(wire["removable"]),
+        obstacle=None if wire.get("obstacle") is None else _text(wire["obstacle"]),
         damaged=None if wire["damaged"] is None else _text(wire["damaged"]),
     )
 
@@ -189,14 +208,15 @@ def _distinct(purelib: str, platlib: str) -> list[str]:
 def _read_pyvenv(prefix: str, digest: hashlib._Hash) -> dict[str, str]:
     path = os.path.join(prefix, "pyvenv.cfg")
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read(1 << 20)
+        data = read_start(path, 1 << 20)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not os.path.isdir(prefix):
             raise PkgcError("not-an-environment", f"there is no environment at {prefix}") from error
-        text = ""
-    digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
-    return parse_pyvenv(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        data = b""
+    except NotRegularError as error:
+        raise not_a_file(path) from error
+    digest.update(data + b"\0")
+    return parse_pyvenv(data.decode("utf-8", "replace"))
 
 
 def _names(folder: str, digest: hashlib._Hash) -> set[str]:
@@ -216,33 +236,64 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def _scan_site(
-    site: str, scripts: str, script_names: set[str], digest: hashlib._Hash
+    site: str, scripts: str, prefix: str, script_names: set[str], digest: hashlib._Hash
 ) -> list[dict[str, Any]]:
     names = _names(site, digest)
+    place = (site, scripts, prefix)
     with _sites_lock:
-        before = _sites.get((site, scripts), {})
+        before = _sites.get(place, _Site({}, ()))
+    changed = changed_folders(site, before.folders) if before.folders and names else None
     now: dict[str, _Entry] = {}
     found = []
+    same = True
     for name in sorted(filter(is_distribution, names)):
-        entry = before.get(name)
-        if entry is None or not entry.settled or not _is_current(site, name, entry):
+        entry = before.entries.get(name)
+        if (
+            entry is None
+            or not entry.settled
+            or (changed and any(path in changed for path, _ in entry.read.contents.folders))
+            or not _is_current(site, name, entry)
+            or _absent(entry.read, names, script_names) != entry.absent
+        ):
+            same = False
             try:
-                entry = _read(site, name, scripts)
+                entry = _read(place, name, names, script_names)
             except FileNotFoundError:  # removed since the listing
                 digest.update(b"gone\0")
                 continue
         now[name] = entry
         digest.update(entry.token)
-        found.append(_with_missing(entry.read, site, names, scripts, script_names))
+        found.append(dict(entry.read.wire))
+    same = same and len(now) == len(before.entries)
     with _sites_lock:
-        _sites[site, scripts] = now
-        _sites.move_to_end((site, scripts))
+        _sites[place] = before if same else _Site(now, _folders_of(now))
+        _sites.move_to_end(place)
         while len(_sites) > _MAX_SITES:
             _sites.popitem(last=False)
     return found
 
 
+def _folders_of(entries: Mapping[str, _Entry]) -> tuple[tuple[str, FolderStamp | None], ...]:
+    """The folders of all distributions, each once."""
+    found: dict[str, FolderStamp | None] = {}
+    for entry in entries.values():
+        for path, identity in entry.read.contents.folders:
+            if found.setdefault(path, identity) != identity:
+                found[path] = _CHANGING  # while they were looked at: look again
+    return tuple(found.items())
+
+
+def _absent(read: Read, names: set[str], script_names: set[str]) -> frozenset[str]:
+    """What the listings lack. It may be there all the same: file systems that ignore case or normalize."""
+    if names.issuperset(read.entries) and script_names.issuperset(read.scripts):
+        return _NONE
+    return frozenset(
+        (*(set(read.entries) - names), *(f"/{name}" for name in set(read.scripts) - script_names))
+    )
+
+
 def _is_current(site: str, name: str, entry: _Entry) -> bool:
+    """Whether its records have not changed."""
     stat = os.stat
     try:
         if _stamp(stat(f"{site}/{name}")) != entry.stamp:
@@ -256,12 +307,13 @@ def _is_current(site: str, name: str, entry: _Entry) -> bool:
     return True
 
 
-def _read(site: str, name: str, scripts: str) -> _Entry:
+def _read(place: tuple[str, str, str], name: str, names: set[str], script_names: set[str]) -> _Entry:
     """Read one distribution; identities are taken first, so that a change while reading is seen next time.
 
     Raises:
         FileNotFoundError: it has gone.
     """
+    site, scripts, prefix = place
     folder = f"{site}/{name}"
     started = time.time_ns()
     stamp = _stamp(os.stat(folder))
@@ -272,27 +324,17 @@ def _read(site: str, name: str, scripts: str) -> _Entry:
             files.append((path, _stamp(os.stat(path))))
         except OSError:
             continue
-    newest = max(stamp[0], *(mtime for _, (mtime, _, _) in files), 0)
-    read = read_distribution(site, name, scripts)
-    token = repr((name, stamp, files)).encode()
-    return _Entry(read, stamp, tuple(files), newest + _SETTLED < started, token)
-
-
-def _with_missing(
-    read: Read, site: str, names: set[str], scripts: str, script_names: set[str]
-) -> dict[str, Any]:
-    """The distribution's map, with the damage that shows in the listings: an entry of RECORD is gone."""
-    wire = read.wire
-    if wire["damaged"] is not None:
-        return dict(wire)
-    for wanted, present, folder in ((read.entries, names, site), (read.scripts, script_names, scripts)):
-        if not present.issuperset(wanted):
-            for name in wanted:
-                # The listing may spell it differently: case-insensitive or normalizing file systems.
-                if name not in present and not os.path.lexists(os.path.join(folder, name)):
-                    shown = os.path.join(folder, name).encode("utf-8", "backslashreplace").decode()
-                    return {**wire, "damaged": f"{shown}, listed in RECORD, is missing"}
-    return dict(wire)
+    read = read_distribution(site, name, scripts, prefix)
+    newest = max(stamp[0], read.contents.newest, *(mtime for _, (mtime, _, _) in files), 0)
+    token = repr((name, stamp, files, read.contents.lasting)).encode()
+    return _Entry(
+        read,
+        stamp,
+        tuple(files),
+        _absent(read, names, script_names),
+        newest + _SETTLED < started,
+        token,
+    )
 
 
 def _mark_duplicates(found: list[dict[str, Any]]) -> None:

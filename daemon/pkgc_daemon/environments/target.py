@@ -22,8 +22,9 @@ def check_target(interpreter: Interpreter, venv: str) -> None:
     Raises:
         PkgcError: ``python-too-old``; ``externally-managed``: the Python belongs to something else, in whose
             own words the refusal is given (PEP 668); ``not-an-environment``: its Python is not in a virtual
-            environment (PEP 405); ``wrong-environment``: it is in another one; ``paths-outside``: it would
-            install outside of the environment.
+            environment (PEP 405); ``wrong-environment``: it is in another one; ``broken-environment``: it
+            has no ``python`` (what answered is its python3); ``paths-outside``: it would install outside of
+            the environment.
     """
     if _version(interpreter) < OLDEST:
         raise too_old(interpreter.executable, interpreter.version)
@@ -47,6 +48,15 @@ def check_target(interpreter: Interpreter, venv: str) -> None:
             f"the Python in {venv} belongs to another environment",
             context=f"expected sys.prefix {venv}, found {interpreter.prefix}",
             hint="environments cannot be moved or copied: remove it and let pkgc create it anew",
+        )
+    python = os.path.join(os.path.dirname(interpreter.executable), "python")
+    if os.path.basename(interpreter.executable) == "python3" and _is_inside(interpreter.executable, venv):
+        raise PkgcError(
+            "broken-environment",
+            f"{python} is missing, and what is installed runs it",
+            context=f"found {interpreter.executable}",
+            hint=f"restore it (ln -s {os.path.basename(interpreter.executable)} {python}),"
+            " or remove the environment and run the command again",
         )
     outside = [
         f"{name}: {path}"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.fetching.failures import TransferError, for_status, translate
+from pkgc_daemon.fetching.failures import TRY_AGAIN, TransferError, for_status, translate
 from pkgc_daemon.fetching.partials import BATCH, Partial, Validator
 from pkgc_daemon.fetching.patience import Kind
 from pkgc_daemon.fetching.transport import Reply, Transport
@@ -76,24 +76,30 @@ async def receive(
     progress: Progress,
     *,
     connect_timeout: float,
+    verifiable: bool,
     cap: int = MAX_FILE_BYTES,
 ) -> frozenset[Digest]:
     """Get the file, or the rest of it, and return the digests of the whole.
 
     Args:
         connect_timeout: seconds.
+        verifiable: everybody knows the sha256 of the file beforehand, so that a partial that is complete
+            need not be asked about; otherwise the server says whether it is still the file.
         cap: bytes beyond which the body is not read.
 
     Raises:
         TransferError: the attempt failed; `partial` holds what arrived (settle it).
     """
     known = partial.validator
-    if known is not None and known.total == partial.kept:
-        # Complete since an earlier attempt that could not publish it: asking for the rest would be a 416.
-        progress.expects(known.total)
-        return await partial.finish()
+    complete = known is not None and known.total == partial.kept
+    if complete and verifiable:
+        return await _finish_complete(partial, progress)
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-    if partial.kept and known is not None and known.if_range is not None:
+    if complete and known is not None:
+        # Since an earlier attempt that could not publish it. Asking for the rest would be a 416.
+        headers |= {"If-None-Match": known.etag} if known.etag else {}
+        headers |= {"If-Modified-Since": known.last_modified} if known.last_modified else {}
+    elif partial.kept and known is not None and known.if_range is not None:
         headers |= {"Range": f"bytes={partial.kept}-", "If-Range": known.if_range}
     elif partial.kept:
         await partial.start_over()
@@ -105,6 +111,12 @@ async def receive(
             connect_timeout=connect_timeout,
             read_bufsize=BATCH,
         ) as reply:
+            if complete and known is not None and reply.status == 304:
+                # If-None-Match compares weakly (RFC 9110, 13.1.2).
+                if known.etag and reply.headers.get("etag", known.etag).strip() != known.etag:
+                    await partial.start_over()
+                    raise _bad_answer(source, known.etag, reply.headers["etag"])
+                return await _finish_complete(partial, progress)
             total = await _align(reply, source, partial, progress)
             progress.expects(total)
             if total is not None and total > cap:
@@ -119,6 +131,13 @@ async def receive(
             return await partial.finish()
     except (aiohttp.ClientError, OSError, TimeoutError, PkgcError) as exc:
         raise translate(exc, source.url) from exc
+
+
+async def _finish_complete(partial: Partial, progress: Progress) -> frozenset[Digest]:
+    """Every byte was there before: nothing is read, the hash of the whole decides."""
+    progress.expects(partial.kept)
+    partial.begin(partial.validator)
+    return await partial.finish()
 
 
 async def _read_body(
@@ -225,6 +244,7 @@ def _bad_answer(source: Source, expected: str, found: str) -> TransferError:
         "bad-response",
         f"{redact(source.url)} answered with another part of the file than asked for",
         context=f"expected: {expected}\nfound: {found}",
+        hint="The server, or a proxy in between, is broken. Try again, or use another index.",
     )
     return TransferError(Kind.SERVER, error)
 
@@ -234,6 +254,7 @@ def _too_short(source: Source, total: int, found: int) -> TransferError:
         "download-failed",
         f"{redact(source.url)} ended too early",
         context=f"expected: {total} bytes\nfound: {found} bytes",
+        hint=TRY_AGAIN,
     )
     return TransferError(Kind.SERVER, error)
 

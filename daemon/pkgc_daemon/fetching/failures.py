@@ -18,6 +18,14 @@ from pkgc_daemon.redaction import redact, redact_text
 #: Statuses that may go away by themselves (design.md 8); every other 4xx is final.
 RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
 
+BAD_URL_HINT = (
+    "It must look like https://user:password@host:port/path; special characters of the password are written "
+    "as %XX (an '@' as %40, a '/' as %2F)."
+)
+TRY_AGAIN = (
+    "Try again: what has arrived is kept, if the server supports ranges. A proxy may cut long transfers."
+)
+
 _STATUS_HINTS: Mapping[int, str] = {
     401: "Give credentials in the index URL or in the netrc file.",
     403: "The credentials in use may not read this file.",
@@ -102,15 +110,26 @@ def translate(exc: BaseException, url: str, *, proxy: str | None = None) -> Tran
         what = "connection refused by" if refused else "cannot connect to"
         return _unreachable(code, f"{what} {redact(proxy) + ' for ' if proxy else ''}{shown}", context)
     if isinstance(exc, aiohttp.InvalidURL | ValueError):
-        return _fatal("bad-url", f"not a URL that can be fetched: {shown}", context, None)
+        return _fatal("bad-url", f"not a URL that can be fetched: {shown}", context, BAD_URL_HINT)
     if isinstance(exc, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
         return TransferError(
             Kind.SERVER,
-            PkgcError("download-failed", f"the connection was lost while reading {shown}", context=context),
+            PkgcError(
+                "download-failed",
+                f"the connection was lost while reading {shown}",
+                context=context,
+                hint=TRY_AGAIN,
+            ),
         )
     if isinstance(exc, aiohttp.ClientError):
         return TransferError(
-            Kind.SERVER, PkgcError("bad-response", f"{shown} did not answer in HTTP", context=context)
+            Kind.SERVER,
+            PkgcError(
+                "bad-response",
+                f"{shown} did not answer in HTTP",
+                context=context,
+                hint="Check the scheme and the port of the URL, and the proxy, if there is one.",
+            ),
         )
     raise exc
 
@@ -122,7 +141,12 @@ def for_status(status: int, headers: Mapping[str, str], url: str) -> TransferErr
         "http-status",
         f"HTTP status {status} for {redact(url)}",
         context=f"expected: 200\nfound: {status}",
-        hint=_STATUS_HINTS.get(status),
+        hint=_STATUS_HINTS.get(status)
+        or (
+            "The server is in trouble; try again later, or use another index."
+            if status >= 500 or kind is Kind.SERVER
+            else "Check the index URL: the server does not serve this file so."
+        ),
     )
     return TransferError(kind, error, retry_after(headers))
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -44,6 +46,10 @@ class FetchLimits:
     """For hashing and writing."""
     stale_after: float = 7 * 86400.0
     """Seconds after which a partial file that nobody went on with is removed."""
+    slow_rate: float = 100_000.0
+    """Bytes a second; a source that gives less is left for one that another waiter has brought."""
+    slow_window: float = 5.0
+    """Seconds over which the rate is taken."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,6 +59,8 @@ class _Waiter:
     filename: str
     reporter: Reporter
     result: asyncio.Future[Artifact]
+    wrong: PkgcError | None = None
+    """What was wrong with the bytes of its own source, if they came and were not right for it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,6 +71,9 @@ class _Route:
     patience: Patience
     not_before: float = 0.0
     ended: PkgcError | None = None
+    mismatched: bool = False
+    """It ended because its bytes were right for nobody who waited then."""
+    tried: bool = False
     partial: Partial | None = None
     best: int = 0
     """The largest number of bytes that were ever kept."""
@@ -82,6 +93,10 @@ class _Flight:
     artifact: Artifact | None = None
     total: int | None = None
     arrived: int = 0
+
+
+class _TooSlow(Exception):
+    """A transfer was ended in favour of another source."""
 
 
 class Fetcher:
@@ -114,6 +129,8 @@ class Fetcher:
         self._all_slots = asyncio.Semaphore(self.limits.downloads)
         self._host_slots: dict[str, asyncio.Semaphore] = {}
         self._left: set[str] = set()
+        self._names: set[str] = set()
+        """Of the partial files that a route uses now."""
         self._started: asyncio.Lock | None = asyncio.Lock()
 
     async def fetch(
@@ -198,7 +215,7 @@ class Fetcher:
         if flight.arrived:
             waiter.reporter.advanced(flight.key, flight.arrived)
         name = waiter.source.name
-        if name not in flight.routes:
+        if name not in flight.routes or flight.routes[name].mismatched:
             flight.routes[name] = _Route(waiter.source, Patience(self._transport.limits))
             flight.joined.set()
         if flight.task is None:
@@ -248,6 +265,7 @@ class Fetcher:
                     await route.partial.settle()
                     if route.partial.kept:
                         self._left.add(route.partial.path.name)
+                    self._names.discard(route.partial.path.name)
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
 
@@ -269,17 +287,23 @@ class Fetcher:
 
     async def _try_route(self, flight: _Flight, route: _Route) -> bool:
         """One attempt. True: every waiter has its answer."""
+        route.tried = True
         partial = await self._partial(flight, route)
         route.best = max(route.best, partial.kept)
         self._turn_back(flight, partial.kept)
         try:
             digests = await self._transfer(flight, route, partial)
+        except _TooSlow:
+            # Not a failure: what arrived is kept, and it has its turn again if the others fail.
+            await partial.settle()
+            self._take_note(flight, route, partial.kept)
+            route.not_before = time.monotonic()
+            for waiter in flight.waiters:
+                waiter.reporter.retrying(f"{redact(route.source.url)} is slow; trying another source")
+            return False
         except TransferError as failure:
             await partial.settle()
-            if partial.kept > route.best:
-                route.best = partial.kept
-                route.patience.progressed()
-            self._turn_back(flight, partial.kept)
+            self._take_note(flight, route, partial.kept)
             delay = route.patience.failed(failure.kind, failure.retry_after)
             if delay is None:
                 route.ended = failure.error
@@ -291,12 +315,16 @@ class Fetcher:
         return await self._land(flight, route, partial, digests)
 
     async def _transfer(self, flight: _Flight, route: _Route, partial: Partial) -> frozenset[Digest]:
+        network = 0
+
         def arrived(amount: int) -> None:
             flight.arrived += amount
             for waiter in flight.waiters:
                 waiter.reporter.advanced(flight.key, amount)
 
         def received(amount: int) -> None:
+            nonlocal network
+            network += amount
             if flight.waiters:
                 flight.waiters[0].reporter.count("downloaded_bytes", amount)
 
@@ -318,36 +346,83 @@ class Fetcher:
         async with self._slot(route.source.host):
             # Only now: waiting for a slot is not the server's fault.
             route.patience.begin()
-            return await receive(
-                self._transport,
-                route.source,
-                partial,
-                Progress(expects, arrived, received),
-                connect_timeout=route.patience.connect_timeout(),
-                cap=max(sizes, default=MAX_FILE_BYTES),
-            )
+            async with self._hurry(flight, lambda: network):
+                return await receive(
+                    self._transport,
+                    route.source,
+                    partial,
+                    Progress(expects, arrived, received),
+                    connect_timeout=route.patience.connect_timeout(),
+                    verifiable=flight.key.startswith("sha256:"),
+                    cap=max(sizes, default=MAX_FILE_BYTES),
+                )
+
+    @contextlib.asynccontextmanager
+    async def _hurry(self, flight: _Flight, received: Callable[[], int]) -> AsyncIterator[None]:
+        """Ends a transfer that is slow as soon as there is a source that has not been tried yet.
+
+        Each source is left at most once for each other one, so that two slow ones do not take turns for ever.
+
+        Raises:
+            _TooSlow: of the two the other should be tried.
+        """
+        loop = asyncio.get_running_loop()
+        window, enough = self.limits.slow_window, self.limits.slow_rate * self.limits.slow_window
+        samples = deque([(loop.time(), 0)])
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal timer
+            now, here = loop.time(), received()
+            while len(samples) > 1 and samples[1][0] <= now - window:
+                samples.popleft()
+            began, before = samples[0]
+            samples.append((now, here))
+            slow = now - began >= window and here - before < enough * (now - began) / window
+            if slow and flight.arrived != flight.total and _has_untried(flight):
+                limit.reschedule(now)
+                return
+            timer = loop.call_later(window / 5, look)
+
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                timer = loop.call_later(window / 5, look)
+                yield
+        except TimeoutError:
+            if limit.expired():
+                raise _TooSlow from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _land(
         self, flight: _Flight, route: _Route, partial: Partial, digests: frozenset[Digest]
     ) -> bool:
         """All bytes are here. Tell whom they are wrong; publish them if they are right for anybody."""
         computed = {digest.algorithm for digest in digests}
-        missing = frozenset().union(*(one.expected.algorithms for one in flight.waiters)) - computed
-        if missing:
+        while missing := frozenset().union(*(one.expected.algorithms for one in flight.waiters)) - computed:
+            # Again, because somebody may join during it and name yet another algorithm.
             digests |= await self._hash(partial.path, missing)
+            computed |= missing
         url, size = route.source.url, partial.kept
         verdicts = [(one, one.expected.verdict(digests, size, url)) for one in flight.waiters]
         errors = [error for _, error in verdicts if error is not None]
         if len(errors) == len(verdicts):
-            resumed = partial.resumed
+            # The kept part may have been of another file, or damaged: the whole decides.
+            if not partial.resumed or route.patience.failed(Kind.SERVER) is None:
+                # Before anything is awaited: who joins from now on has not been judged.
+                route.ended, route.mismatched = errors[0], True
+                for waiter, error in verdicts:
+                    if waiter.source.name == route.source.name:
+                        waiter.wrong = error
             await partial.start_over()
             self._turn_back(flight, 0)
-            if resumed:
-                # The kept part may have been of another file, or damaged: the whole decides.
-                delay = route.patience.failed(Kind.SERVER)
-                if delay is not None:
-                    return False
-            route.ended = errors[0]
+            if route.mismatched:
+                # Another route of the same source may take its place.
+                route.partial = None
+                self._names.discard(partial.path.name)
             return False
         flight.landing = True
         shown = redact(route.source.url)
@@ -379,20 +454,35 @@ class Fetcher:
             route.partial = None
         if landed.validator is not None or landed.resumed:
             partials.append(landed)
+        else:
+            self._names.discard(landed.path.name)
         for partial in partials:
             await partial.settle()
             self._left.discard(partial.path.name)
             await in_thread(self._executor, partial.forget)
+            self._names.discard(partial.path.name)
 
     async def _partial(self, flight: _Flight, route: _Route) -> Partial:
         if route.partial is None:
-            name = hashlib.sha256(f"{flight.key}\n{redact(route.source.url)}".encode()).hexdigest()[:40]
-            path = self._incoming / f"{name}.part"
+            shown = redact(route.source.url)
+            cut = hashlib.sha256(f"{flight.key}\n{shown}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
+            # No digest of a password goes into a name, and a link that is signed anew goes on with its file;
+            # hence routes that differ in secrets only are told apart by a number.
+            names = (f"{cut}-{number}.part" for number in itertools.count())
+            path = self._incoming / next(name for name in names if name not in self._names)
+            self._names.add(path.name)
             algorithms = frozenset().union(*(one.expected.algorithms for one in flight.waiters))
-            route.partial = Partial(path, redact(route.source.url), algorithms, self._executor)
+            route.partial = Partial(path, shown, algorithms, self._executor)
             if path.name in self._left:
                 await route.partial.recall()
         return route.partial
+
+    def _take_note(self, flight: _Flight, route: _Route, kept: int) -> None:
+        """An attempt has ended, and `kept` bytes need not be fetched again."""
+        if kept > route.best:
+            route.best = kept
+            route.patience.progressed()
+        self._turn_back(flight, kept)
 
     def _turn_back(self, flight: _Flight, kept: int) -> None:
         """Progress shown so far becomes what is really kept."""
@@ -424,6 +514,12 @@ def _next_route(flight: _Flight) -> _Route | None:
     return min(live, key=lambda route: route.not_before, default=None)
 
 
+def _has_untried(flight: _Flight) -> bool:
+    """Whether somebody waits who has brought a source that nobody has tried."""
+    sources = (flight.routes[waiter.source.name] for waiter in flight.waiters)
+    return any(route.ended is None and not route.tried for route in sources)
+
+
 def _fail(flight: _Flight, error: PkgcError) -> None:
     flight.over = True
     for waiter in flight.waiters:
@@ -435,7 +531,7 @@ def _fail_each(flight: _Flight) -> None:
     """No route is left: each waiter gets the error of its own."""
     flight.over = True
     for waiter in flight.waiters:
-        error = flight.routes[waiter.source.name].ended
+        error = waiter.wrong or flight.routes[waiter.source.name].ended
         assert error is not None
         if not waiter.result.done():
             waiter.result.set_exception(error)

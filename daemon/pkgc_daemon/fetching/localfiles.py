@@ -15,6 +15,7 @@ from pkgc_daemon.fetching.bodies import Progress
 from pkgc_daemon.fetching.failures import TransferError
 from pkgc_daemon.fetching.partials import Partial, in_thread
 from pkgc_daemon.fetching.patience import Kind
+from pkgc_daemon.redaction import redact
 from pkgc_daemon.vocabulary import Digest
 
 _BLOCK = 1 << 20
@@ -29,7 +30,9 @@ def path_of(url: str) -> str:
     parts = urlsplit(url)
     path = unquote(parts.path)
     if parts.netloc.lower() not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
-        raise PkgcError("bad-url", f"not the URL of a local file: {url}", hint="file:///absolute/path")
+        raise PkgcError(
+            "bad-url", f"not the URL of a local file: {redact(url)}", hint="file:///absolute/path"
+        )
     return path
 
 
@@ -56,7 +59,7 @@ async def copy_file(url: str, partial: Partial, executor: Executor, progress: Pr
         return await partial.finish()
     except OSError as exc:
         code = "file-not-found" if isinstance(exc, FileNotFoundError) else "file-unreadable"
-        error = PkgcError(code, f"cannot read {url}", context=f"cause: {exc.strerror or exc}")
+        error = PkgcError(code, f"cannot read {redact(url)}", context=f"cause: {exc.strerror or exc}")
         raise TransferError(Kind.FATAL, error) from exc
     except PkgcError as exc:
         raise TransferError(Kind.FATAL, exc) from exc

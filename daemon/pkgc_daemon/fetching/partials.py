@@ -1,7 +1,9 @@
 """Partials: a file that grows on disk while it is hashed, and that another attempt, or another daemon, goes
 on with; knows nothing of HTTP but the validator that makes going on safe.
 
-What is on disk is always a prefix of the file, so its length says how much is good.  The sidecar
+What is on disk is always a prefix of the file, so its length says how much is good.  A path belongs to one
+`Partial` at a time (flights.py sees to it); if the file is not what was written all the same, the bytes are
+given up, never filled up.  The sidecar
 (``<key>.json``) says of which file: URL and validator.  After a power failure the prefix may hold garbage;
 the hash of the whole finds that, and flights.py then starts over.
 """
@@ -19,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.fetching.failures import for_disk
+from pkgc_daemon.fetching.failures import TransferError, for_disk
+from pkgc_daemon.fetching.patience import Kind
 from pkgc_daemon.vocabulary import DIGEST_LENGTHS, Digest
 
 #: Bytes handed to a thread at once. With one batch being written while the next one arrives, and the read
@@ -45,11 +48,15 @@ class Validator(NamedTuple):
         return self.etag or self.last_modified
 
 
+class _Disturbed(OSError):
+    """The file on disk is not the one that was written."""
+
+
 class Partial:
     """One file on its way. Methods named ``_…_now`` run in a thread, one at a time; the rest on the loop.
 
     Args:
-        path: where the bytes go; the sidecar is beside it.
+        path: where the bytes go; the sidecar is beside it. Nobody else may use it meanwhile.
         url: without credentials; a sidecar that names another URL is not believed.
         algorithms: computed in the same pass; sha256 always is.
     """
@@ -67,7 +74,10 @@ class Partial:
         self._hashers = _new_hashers(self._algorithms)
         self._executor = executor
         self._fd = -1
-        self._exists = True
+        self._inode: tuple[int, int] | None = None
+        """Device and inode of the file that holds `kept`; None: no file is ours."""
+        self._lost = False
+        """Writing has failed: what arrives now has no place any more, until all starts over."""
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._writing: asyncio.Future[None] | None = None
@@ -105,6 +115,7 @@ class Partial:
 
         Raises:
             PkgcError: ``disk-full``, ``cache-write-failed``.
+            TransferError: ``download-disturbed``: somebody has changed the file; start over.
         """
         while self._writing is not None and (self._writing.done() or self._waiting_size >= BATCH):
             await self._written()
@@ -112,7 +123,11 @@ class Partial:
                 self._submit()
 
     async def finish(self) -> frozenset[Digest]:
-        """The body is complete: write the rest, close the file, and return its digests."""
+        """The body is complete: write the rest, close the file, and return its digests.
+
+        Raises:
+            PkgcError, TransferError: as `ready`.
+        """
         self._stop_timer()
         await self._written()
         data, self._waiting, self._waiting_size = self._waiting, [], 0
@@ -127,7 +142,7 @@ class Partial:
             data, self._waiting, self._waiting_size = self._waiting, [], 0
             if data:
                 await in_thread(self._executor, self._write_now, data)
-        except PkgcError:
+        except (PkgcError, TransferError):
             # The disk is full or failing, and the bytes are lost; the transfer has failed in any case.
             self._waiting, self._waiting_size = [], 0
         await in_thread(self._executor, self._settle_now)
@@ -181,14 +196,14 @@ class Partial:
     # -- in a thread ---------------------------------------------------------------------------------
 
     def _write_now(self, data: list[bytes]) -> None:
+        if self._lost:
+            return
         try:
             if self._fd < 0:
                 self._open_now(with_sidecar=True)
             self._append_now(data)
         except OSError as exc:
-            # To free the space is worth more than to keep the bytes: `settle` removes them.
-            self.validator = None
-            raise for_disk(exc, self.path) from exc
+            raise self._give_up(exc) from exc
 
     def _finish_now(self, data: list[bytes]) -> None:
         try:
@@ -196,25 +211,51 @@ class Partial:
                 # The whole file came in one batch: no sidecar, it lives for a moment only.
                 self._open_now(with_sidecar=False)
             self._append_now(data)
+            self._check_now(os.stat(self.path, follow_symlinks=False), exact=True)
         except OSError as exc:
-            # To free the space is worth more than to keep the bytes: `settle` removes them.
-            self.validator = None
-            raise for_disk(exc, self.path) from exc
+            raise self._give_up(exc) from exc
         finally:
             self._close_now()
 
     def _open_now(self, *, with_sidecar: bool) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        if self.kept == 0:
+            # Never a sidecar beside bytes of something else.
+            self.forget()
+            self._inode = (0, 0)
+            flags |= os.O_CREAT | os.O_EXCL
         if with_sidecar and self.validator is not None:
-            if self.kept == 0:
-                # Never a sidecar beside bytes of something else.
-                self.path.unlink(missing_ok=True)
             self._write_sidecar_now(self.validator)
         self._fd = os.open(self.path, flags, 0o600)
-        # More than `kept` may be there: bytes written by a batch that failed half-way.
+        status = os.fstat(self._fd)
+        if self.kept == 0:
+            self._inode = (status.st_dev, status.st_ino)
+            return
+        self._check_now(status, exact=False)
+        # More than `kept` may be there: bytes that another process wrote or that were written half-way.
         os.ftruncate(self._fd, self.kept)
         os.lseek(self._fd, self.kept, os.SEEK_SET)
-        self._exists = True
+
+    def _check_now(self, status: os.stat_result, *, exact: bool) -> None:
+        """The file must be the one that `kept` bytes went to; a hole must never be filled with zeros."""
+        right_size = status.st_size == self.kept if exact else status.st_size >= self.kept
+        if not right_size or (status.st_dev, status.st_ino) != self._inode:
+            raise _Disturbed(f"expected: {self.kept} bytes\nfound: {status.st_size} bytes")
+
+    def _give_up(self, exc: OSError) -> Exception:
+        """Writing has failed: the error to raise. `settle` removes the bytes."""
+        self.validator = None
+        self._lost = True
+        if isinstance(exc, _Disturbed) or (self.kept and isinstance(exc, FileNotFoundError)):
+            error = PkgcError(
+                "download-disturbed",
+                f"somebody has changed {self.path} during the download",
+                context=str(exc),
+                hint="Only the daemon may write to its cache. Try again.",
+            )
+            return TransferError(Kind.SERVER, error)
+        # To free the space is worth more than to keep the bytes.
+        return for_disk(exc, self.path)
 
     def _write_sidecar_now(self, validator: Validator) -> None:
         record = {"url": self._url, **validator._asdict()}
@@ -244,15 +285,18 @@ class Partial:
 
     def _discard_now(self) -> None:
         self._close_now()
-        if self._exists:
+        if self._inode is not None:
             self.forget()
-        self._exists = False
+        self._inode = None
+        self._lost = False
         self.kept = 0
         self.validator = None
         self.resumed = False
         self._hashers = _new_hashers(self._algorithms)
 
     def _recall_now(self) -> None:
+        # Whatever is there is left over, and nobody else's.
+        self._inode = (0, 0)
         try:
             record = json.loads(self.sidecar.read_bytes())
             validator = Validator(record["etag"], record["last_modified"], record["total"])
@@ -268,6 +312,8 @@ class Partial:
             return
         try:
             with self.path.open("rb") as stream:
+                status = os.fstat(stream.fileno())
+                self._inode = (status.st_dev, status.st_ino)
                 while block := stream.read(_REHASH_BLOCK):
                     for hasher in self._hashers.values():
                         hasher.update(block)

@@ -26,11 +26,11 @@ from pkgc_daemon.fetching.credentials import (
     parse_netrc,
     split_credentials,
 )
-from pkgc_daemon.fetching.failures import RETRIED_STATUSES, TransferError, for_status, translate
+from pkgc_daemon.fetching.failures import BAD_URL_HINT, RETRIED_STATUSES, TransferError, for_status, translate
 from pkgc_daemon.fetching.patience import Kind, Patience, PatienceLimits
 from pkgc_daemon.fetching.settings import is_trusted, make_lax_tls, make_tls, proxy_for
 from pkgc_daemon.fetching.urls import decode_page, exact_url, page_too_large, redirect_target
-from pkgc_daemon.redaction import redact
+from pkgc_daemon.redaction import mask_parameters, redact
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.selection.ports import PageResponse
 from pkgc_daemon.vocabulary import IndexOptions
@@ -231,7 +231,9 @@ class Transport:
             try:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
-                    yield Reply(response.status, _joined(response), redact(current), response.content)
+                    yield Reply(
+                        response.status, _joined(response), mask_parameters(current), response.content
+                    )
                     return
                 target, theirs = redirect_target(current, location)
                 if theirs is not None or origin_of(target) != origin_of(current):
@@ -242,7 +244,11 @@ class Transport:
             finally:
                 # Gives the connection back if the body was read to its end, closes it if not.
                 response.release()
-        raise _fatal("too-many-redirects", f"more than {MAX_REDIRECTS} redirects from {redact(url)}")
+        raise _fatal(
+            "too-many-redirects",
+            f"more than {MAX_REDIRECTS} redirects from {redact(url)}",
+            "The server redirects in a circle. Check the URL, and whether it needs credentials.",
+        )
 
     async def _request(
         self,
@@ -372,7 +378,7 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 def _bad_url(url: str) -> PkgcError:
-    return PkgcError("bad-url", f"not an http or https URL: {redact(url)}")
+    return PkgcError("bad-url", f"not an http or https URL: {redact(url)}", hint=BAD_URL_HINT)
 
 
 def _digest(text: str) -> str:
@@ -396,5 +402,5 @@ async def _discard_small_body(response: aiohttp.ClientResponse) -> None:
                     pass
 
 
-def _fatal(code: str, message: str) -> TransferError:
-    return TransferError(Kind.FATAL, PkgcError(code, message))
+def _fatal(code: str, message: str, hint: str) -> TransferError:
+    return TransferError(Kind.FATAL, PkgcError(code, message, hint=hint))

@@ -14,6 +14,9 @@ from pkgc_daemon.fetching.failures import TransferError
 from pkgc_daemon.fetching.patience import Kind
 from pkgc_daemon.redaction import redact
 
+_BROKEN = (
+    "Only http and https URLs are followed. Check the index URL; the server may want you to log in first."
+)
 _SAFE_URL = re.compile(r"[!#$&-;=?-\[\]_a-z~%]*\Z")
 
 
@@ -35,11 +38,16 @@ def redirect_target(current: str, location: str) -> tuple[str, Credentials | Non
         target, credentials = split_credentials(urljoin(current, location))
         scheme, host, _ = origin_of(target)
     except ValueError as exc:
-        raise _fatal("bad-redirect", f"{redact(current)} redirects to what is not a URL") from exc
+        raise _fatal("bad-redirect", f"{redact(current)} redirects to what is not a URL", _BROKEN) from exc
     if scheme not in {"http", "https"} or not host:
-        raise _fatal("bad-redirect", f"{redact(current)} redirects to {redact(target)}")
+        raise _fatal("bad-redirect", f"{redact(current)} redirects to {redact(target)}", _BROKEN)
     if scheme == "http" and urlsplit(current).scheme.lower() == "https":
-        raise _fatal("insecure-redirect", f"{redact(current)} redirects from https to {redact(target)}")
+        raise _fatal(
+            "insecure-redirect",
+            f"{redact(current)} redirects from https to {redact(target)}",
+            "pkgc does not leave https. Use an index that stays there; if you trust the network, name the "
+            "http URL itself.",
+        )
     return target, credentials
 
 
@@ -74,5 +82,5 @@ def page_too_large(url: str, limit: int) -> PkgcError:
     return PkgcError("page-too-large", f"{redact(url)} is larger than {limit} bytes")
 
 
-def _fatal(code: str, message: str) -> TransferError:
-    return TransferError(Kind.FATAL, PkgcError(code, message))
+def _fatal(code: str, message: str, hint: str) -> TransferError:
+    return TransferError(Kind.FATAL, PkgcError(code, message, hint=hint))

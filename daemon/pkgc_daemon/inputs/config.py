@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pkgc_daemon.errors import InputError
-from pkgc_daemon.inputs.locations import is_url
+from pkgc_daemon.inputs.locations import is_url, joined
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\Z", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -227,4 +227,4 @@ def _resolved(name: str, value: object, folder: str) -> object:
 
 
 def _joined(folder: str, value: str) -> str:
-    return value if value.startswith("~") else os.path.normpath(os.path.join(folder, value))
+    return value if value.startswith("~") else joined(folder, value)

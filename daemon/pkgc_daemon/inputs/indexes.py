@@ -14,7 +14,7 @@ from typing import Any
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.config import Config
 from pkgc_daemon.inputs.given import RequirementsInput
-from pkgc_daemon.inputs.locations import is_url, location_url
+from pkgc_daemon.inputs.locations import is_url, joined, location_url
 from pkgc_daemon.inputs.pipconfig import PipConfiguration
 from pkgc_daemon.vocabulary import IndexOptions
 
@@ -179,11 +179,11 @@ def _unique(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _find_links(value: str, cwd: str) -> str:
-    return value if is_url(value) else os.path.normpath(os.path.join(cwd, value))
+    return value if is_url(value) else joined(cwd, value)
 
 
 def _path(value: str | None, cwd: str) -> str | None:
-    return os.path.normpath(os.path.join(cwd, value)) if value else None
+    return joined(cwd, value) if value else None
 
 
 def _proxies(env: Mapping[str, str], pip: PipConfiguration | None) -> dict[str, str]:
@@ -203,6 +203,6 @@ def _proxies(env: Mapping[str, str], pip: PipConfiguration | None) -> dict[str, 
 def _netrc(env: Mapping[str, str], cwd: str) -> str | None:
     """The path where a netrc file would be; whether there is one is found out when it is read."""
     if chosen := env.get("NETRC"):
-        return os.path.join(cwd, chosen)
+        return joined(cwd, chosen)
     home = env.get("HOME")
     return os.path.join(home, ".netrc") if home else None

@@ -7,6 +7,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
+from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.problems import shown
 
 _SCHEME = re.compile(r"(https?|file):", re.IGNORECASE)
@@ -35,6 +36,28 @@ class File:
     """Set if it was named by a `file:` URL: what it includes is joined to that."""
 
 
+def joined(folder: str, path: str) -> str:
+    """`path` seen from `folder`, without empty and ``.`` components.
+
+    ``..`` stays: after a symbolic link only the kernel knows where it leads.
+
+    Args:
+        folder: absolute; or empty, when the client's working directory does not exist any more.
+        path: absolute or relative.
+
+    Raises:
+        InputError: ``no-working-directory``.
+    """
+    if not path.startswith("/") and not folder:
+        raise InputError(
+            "no-working-directory",
+            f"{shown(path)} is a relative path, and the working directory does not exist any more",
+            hint="change to another directory, or name absolute paths",
+        )
+    parts = os.path.join(folder, path).split("/")
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
+
+
 def is_url(value: str) -> bool:
     """Whether pip takes `value` as a URL and not as a path (R1)."""
     return _SCHEME.match(value) is not None
@@ -44,7 +67,7 @@ def location_url(value: str, cwd: str) -> str:
     """An index location as a URL: a path (pip takes those too) becomes a `file:` URL."""
     if _ANY_SCHEME.match(value):
         return value
-    return "file://" + urllib.parse.quote(os.path.normpath(os.path.join(cwd, value)))
+    return "file://" + urllib.parse.quote(joined(cwd, value))
 
 
 def locate(name: str, parent: File | None, cwd: str) -> File:
@@ -58,6 +81,7 @@ def locate(name: str, parent: File | None, cwd: str) -> File:
     Raises:
         LocationError: ``unsupported-requirement`` for a remote file, ``invalid-requirement`` for a name
             that names no local file.
+        InputError: ``no-working-directory``.
     """
     if parent is None and name == "-":
         return File("-", "-", cwd)
@@ -69,9 +93,10 @@ def locate(name: str, parent: File | None, cwd: str) -> File:
     if not is_url(url):
         if "\0" in name or not name:
             raise LocationError("invalid-requirement", f"{name!r} is not the name of a file")
-        path = os.path.normpath(os.path.join(cwd if parent is None else parent.directory, name))
+        path = joined(cwd if parent is None else parent.directory, name)
         display = name
         if parent is not None:
+            # Only for people: `reqs/../base.txt` reads badly.
             display = os.path.normpath(os.path.join(os.path.dirname(parent.shown), name))
         return File(path, display, os.path.dirname(path))
     if parts.scheme != "file":
@@ -83,5 +108,5 @@ def locate(name: str, parent: File | None, cwd: str) -> File:
     path = urllib.parse.unquote(parts.path)
     if parts.netloc not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
         raise LocationError("invalid-requirement", f"not the URL of a local file: {shown(url)}")
-    path = os.path.normpath(path)
+    path = joined("/", path)
     return File(path, shown(url), os.path.dirname(path), url)

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from pkgc_daemon.errors import InputError
 
 _SECTIONS = ("global", "install")
+#: Settings that say what may be installed, not where it is.
+_IGNORED = ("constraint", "no-binary", "only-binary")
 _TRUE = frozenset({"y", "yes", "t", "true", "on", "1"})
 _FALSE = frozenset({"n", "no", "f", "false", "off", "0"})
 
@@ -32,6 +34,10 @@ class PipConfiguration:
     client_cert: str | None = None
     trusted_hosts: tuple[str, ...] = ()
     proxy: str | None = None
+    require_hashes: str | None = None
+    """Where it says that every requirement must have a hash (a variable's name or a file); None: nowhere."""
+    ignored: tuple[str, ...] = ()
+    """What it sets that would change what pip installs, and that pkgc does not read: ``name (where)``."""
 
     @property
     def names_files(self) -> bool:
@@ -135,6 +141,8 @@ def merge_pip_configuration(
         client_cert=_path(merged, "client-cert", home),
         trusted_hosts=_words(merged, "trusted-host"),
         proxy=merged["proxy"].value if "proxy" in merged else None,
+        require_hashes=merged["require-hashes"].source if _boolean(merged, "require-hashes") else None,
+        ignored=tuple(f"{key} ({merged[key].source})" for key in _IGNORED if key in merged),
     )
 
 

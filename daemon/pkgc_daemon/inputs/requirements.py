@@ -32,7 +32,7 @@ from pkgc_daemon.inputs.lines import (
     logical_lines,
     variable_names,
 )
-from pkgc_daemon.inputs.locations import File, LocationError, is_url, locate, location_url
+from pkgc_daemon.inputs.locations import File, LocationError, is_url, joined, locate, location_url
 from pkgc_daemon.inputs.options import (
     REQUIREMENT_OPTIONS,
     LineOptions,
@@ -234,8 +234,9 @@ class _Reader:
         nested = self.locate(options.all(wanted)[0], file, here)
         if nested is None:
             return
-        if nested.key in ancestors:
-            first = ancestors[nested.key]
+        same = await self._same(nested, ancestors, here)
+        if same is not None:
+            first = ancestors[same]
             again = f" and again in {first}" if first is not None else ""
             self.problems.add(
                 "recursive-requirements",
@@ -244,6 +245,19 @@ class _Reader:
             )
             return
         await self.read(nested, not requirement, {**ancestors, nested.key: file.shown}, here)
+
+    async def _same(self, nested: File, ancestors: dict[str, str | None], here: Place) -> str | None:
+        """The key of the file among `ancestors` that `nested` is again.
+
+        ``d/../x`` is ``x`` unless ``d`` is a symbolic link: then the contents tell.
+        """
+        plain = os.path.normpath(nested.key)
+        for key in ancestors:
+            if key == nested.key:
+                return key
+            if os.path.normpath(key) == plain and await self._lines_of(nested, here) == self._texts.get(key):
+                return key
+        return None
 
     async def _lines_of(self, file: File, place: Place | None) -> list[Line]:
         if file.key in self._texts:
@@ -360,10 +374,10 @@ class _Reader:
     async def _find_links(self, value: str, file: File) -> str:
         if is_url(value):
             return value
-        beside = os.path.normpath(os.path.join(file.directory, value))
+        beside = joined(file.directory, value)
         if os.path.isabs(value) or self._exists is None or await self._exists(beside):
             return beside
-        return os.path.normpath(os.path.join(self._cwd, value))
+        return joined(self._cwd, value)
 
     def _warn(self, here: Place, message: str) -> None:
         self.warnings.append(f"{here}: {message}")

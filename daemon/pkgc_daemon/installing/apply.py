@@ -16,12 +16,20 @@ from typing import Any
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing import transaction
 from pkgc_daemon.installing.changes import Changes
+from pkgc_daemon.installing.conflicts import overlap_error
 from pkgc_daemon.installing.failures import interrupted, translated
-from pkgc_daemon.installing.layout import WORK, Layout, layout_of
+from pkgc_daemon.installing.layout import LOCK, WORK, Layout, layout_of
 from pkgc_daemon.installing.links import Linker
 from pkgc_daemon.installing.lock import DEFAULT_TIMEOUT, LockVanishedError, environment_lock
-from pkgc_daemon.installing.staging import Addition, Staging, TreeDamagedError, read_additions
-from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owned_files, owners_of
+from pkgc_daemon.installing.overlaps import overlaps_of, robbed, shared_paths
+from pkgc_daemon.installing.staging import (
+    Addition,
+    Staging,
+    TreeDamagedError,
+    read_additions,
+)
+from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owners_of
+from pkgc_daemon.modes import Modes
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
@@ -39,43 +47,86 @@ def apply_plan(
             ``add``: maps of ``name`` (normalized), ``version``, ``tree`` (folder), ``manifest`` (path),
             ``sha256``, ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
             neither, ``requested``; ``link_mode``: a key of `MODES`; ``compile``; ``strict``;
-            ``lock_timeout``: seconds.
+            ``lock_timeout``: seconds; ``umask``: of whom the environment belongs to, deciding the modes of
+            what is made (default: this process's); ``settled``: names not to ask a reinstallation of;
+            ``only_check``: change and lock nothing, but fail as ``strict`` would (``add`` may lack what is
+            not known yet; ``create`` holds the ``version`` of the Python of an environment to be made).
         progress: called with files staged and files in all.
         cancelled: asked between distributions, never once the change is journaled.
 
     Returns:
         ``status``: ``done``; ``stale`` (the environment is not the one that was scanned: scan and plan
-        again); or ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says:
+        again); ``reinstall`` (with ``names``: packages that stay, but whose file was overwritten by one that
+        leaves: plan again with them reinstalled, or name them in ``settled``: nothing was changed); or
+        ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says:
         nothing was changed). With ``done`` also ``installed``, ``removed``, ``warnings``, ``link_mode``
-        (the one really used), ``files`` and ``interpreter``.
+        (the one really used), ``files``, ``compiled`` (what lacked bytecode before) and ``interpreter``.
 
     Raises:
         PkgcError: the environment is as it was before.
     """
     interpreter = args.get("interpreter")
-    created: list[str] = []
+    if args.get("only_check"):
+        return _only_check(args, interpreter)
+    made: dict[str, Any] = {}
     if interpreter is None:
         from pkgc_daemon.environments.create import create_environment
 
-        made = create_environment({"venv": args["venv"], **args["create"]})
-        created, interpreter = list(made["created"]), made["interpreter"]
+        made = create_environment({"venv": args["venv"], "umask": args.get("umask"), **args["create"]})
+        interpreter = made["interpreter"]
         args = {**args, "fingerprint": None, "interpreter": None}
     layout = layout_of(interpreter)
     # A new environment is taken away again only under its lock: who holds that may be using it already.
     try:
-        with environment_lock(layout.prefix, timeout=_lock_timeout(args), cancelled=cancelled):
+        with environment_lock(
+            layout.prefix, timeout=_lock_timeout(args), cancelled=cancelled, modes=Modes(args.get("umask"))
+        ):
             transaction.checkpoint("locked")
             try:
                 result = _locked(args, layout, interpreter, progress, cancelled)
             except BaseException:
-                _remove_created(created)
+                _remove_created(layout, made)
                 raise
             if result["status"] == "damaged":
-                _remove_created(created)
+                _remove_created(layout, made)
     except LockVanishedError:
         return {"status": "stale", "warnings": []}
     result["interpreter"] = interpreter
     return result
+
+
+def _only_check(args: dict[str, Any], interpreter: dict[str, Any] | None) -> dict[str, Any]:
+    from pkgc_daemon.archives.manifest import manifest_from_bytes
+
+    if interpreter is None:
+        interpreter = _expected(os.path.realpath(args["venv"]), args["create"]["version"])
+    layout = layout_of(interpreter)
+    staging = Staging(
+        f"{layout.prefix}/{transaction.STAGING}",
+        layout,
+        Linker("copy"),
+        executable=interpreter["executable"],
+        version=interpreter["version"],
+        strict=True,
+    )
+    try:
+        additions, damage = read_additions(args.get("add") or [], manifest_from_bytes)
+        if damage is None and (
+            found := overlaps_of(layout, staging, _leaving(args.get("remove") or [], layout), additions)
+        ):
+            raise overlap_error(*found)
+    except TreeDamagedError:
+        pass  # the sync itself will heal it, and then look
+    except OSError as error:
+        raise translated(error, f"cannot read the environment {layout.prefix}") from error
+    return {"status": "checked", "warnings": []}
+
+
+def _expected(prefix: str, version: str) -> dict[str, Any]:
+    """What matters of an environment that is not there yet."""
+    site = f"{prefix}/lib/python{'.'.join(version.split('.')[:2])}/site-packages"
+    paths = {"purelib": site, "platlib": site, "scripts": f"{prefix}/bin", "data": prefix}
+    return {"executable": f"{prefix}/bin/python", "version": version, "prefix": prefix, "paths": paths}
 
 
 def _locked(
@@ -85,6 +136,11 @@ def _locked(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> dict[str, Any]:
+    if not os.path.isfile(f"{layout.prefix}/pyvenv.cfg"):
+        # Who made it has failed and taken it away again.
+        with suppress(OSError):
+            os.unlink(f"{layout.prefix}/{LOCK}")
+        return {"status": "stale", "warnings": []}
     warnings = transaction.recover(layout.prefix, layout)
     expected = args.get("fingerprint")
     if args.get("interpreter") is None:
@@ -151,11 +207,11 @@ def _change(
     def owners() -> dict[str, Owner]:
         return owners_of(layout, leaving)
 
-    shared, overlaps = _shared(layout, leaving, owners)
-    removals = find_removals(layout, leaving, shared)
-    prefix = layout.prefix
-    linker = Linker(args.get("link_mode") or "auto", [f"{prefix}/"])
-    strict = bool(args.get("strict"))
+    prefix, strict = layout.prefix, bool(args.get("strict"))
+    modes = Modes(args.get("umask"))
+    linker = Linker(
+        args.get("link_mode") or "auto", [f"{prefix}/", f"{prefix}/{transaction.STAGING}/"], modes
+    )
     staging = Staging(
         f"{prefix}/{transaction.STAGING}",
         layout,
@@ -165,11 +221,30 @@ def _change(
         strict=strict,
     )
     try:
+        if strict and (found := overlaps_of(layout, staging, leaving, additions)):
+            raise overlap_error(*found)
+        losses = robbed(layout, staging, leaving, additions, owners()) if leaving else {}
+    except TreeDamagedError as error:
+        return _damaged(error)
+    except OSError as error:
+        raise translated(error, f"cannot change the environment {prefix}") from error
+    settled = frozenset(args.get("settled") or ())
+    if again := sorted(losses.keys() - settled):
+        return {"status": "reinstall", "names": again}
+    overlaps = [
+        f"{path} belongs to {name} too, but holds what another package installed; reinstall {name}"
+        for name, path in sorted(losses.items())
+    ]
+    if not additions and not leaving:
+        compiled = _compile_kept(layout, interpreter, modes, cancelled) if args.get("compile") else 0
+        return _done(additions, leaving, linker, staging, [], compiled)
+    removals = find_removals(layout, leaving, shared_paths(layout, leaving, owners()) if leaving else ())
+    try:
         transaction.begin(prefix)
         try:
             _stage(staging, additions, progress, cancelled)
             if args.get("compile"):
-                _compile(staging, layout, interpreter, cancelled)
+                _compile(staging, layout, interpreter, modes, cancelled)
             changes = Changes(layout, staging, removals, owners, strict=strict)
             operations = changes.operations()
             if cancelled is not None and cancelled():
@@ -188,6 +263,25 @@ def _change(
     except OSError as error:
         # The change is committed; what is left is garbage that the next change clears.
         warnings.append(f"could not remove {prefix}/{WORK}: {error.strerror}")
+    compiled = 0
+    if args.get("compile"):
+        try:
+            compiled = _compile_kept(layout, interpreter, modes, cancelled)
+        except PkgcError as error:
+            # The change stands: bytecode is made up for by the next --compile-bytecode, or by Python.
+            why = "interrupted" if error.code == "interrupted" else error.message
+            warnings.append(f"not everything in {prefix} was compiled: {why}")
+    return _done(additions, leaving, linker, staging, warnings, compiled)
+
+
+def _done(
+    additions: list[Addition],
+    leaving: list[Leaving],
+    linker: Linker,
+    staging: Staging,
+    warnings: list[str],
+    compiled: int,
+) -> dict[str, Any]:
     return {
         "status": "done",
         "installed": [{"name": item.name, "version": item.version} for item in additions],
@@ -195,7 +289,17 @@ def _change(
         "warnings": warnings,
         "link_mode": linker.mode,
         "files": staging.files,
+        "compiled": compiled,
     }
+
+
+def _compile_kept(
+    layout: Layout, interpreter: dict[str, Any], modes: Modes, cancelled: Cancelled | None
+) -> int:
+    from pkgc_daemon.installing.bytecode import compile_installed
+
+    folders = [f"{layout.prefix}/{site}" for site in layout.sites]
+    return compile_installed(interpreter, folders, umask=modes.umask, cancelled=cancelled)
 
 
 def _stage(
@@ -214,12 +318,18 @@ def _stage(
 
 
 def _compile(
-    staging: Staging, layout: Layout, interpreter: dict[str, Any], cancelled: Cancelled | None
+    staging: Staging,
+    layout: Layout,
+    interpreter: dict[str, Any],
+    modes: Modes,
+    cancelled: Cancelled | None,
 ) -> None:
     from pkgc_daemon.installing.bytecode import compile_staged
 
     folders = [(f"{staging.root}/{site}", f"{layout.prefix}/{site}") for site in layout.sites]
-    compile_staged(interpreter["executable"], folders, files=staging.files, cancelled=cancelled)
+    compile_staged(
+        interpreter["executable"], folders, files=staging.files, umask=modes.umask, cancelled=cancelled
+    )
     transaction.checkpoint("compiled")
 
 
@@ -239,30 +349,6 @@ def _leaving(items: Iterable[dict[str, Any]], layout: Layout) -> list[Leaving]:
     return list(found.values())
 
 
-def _shared(
-    layout: Layout, leaving: list[Leaving], owners: Callable[[], dict[str, Owner]]
-) -> tuple[set[str], list[str]]:
-    """Paths of leaving distributions that those that stay own too, and warnings about their contents.
-
-    They stay. Where the one that leaves had won an overlap, what is left is not the other's file.
-    """
-    shared: set[str] = set()
-    warnings: list[str] = []
-    kept = owners() if leaving else {}
-    for item in leaving:
-        for path, digest in (owned_files(layout, item.dist_info) or {}).items():
-            owner = kept.get(path)
-            if owner is None:
-                continue
-            shared.add(path)
-            if owner.hash and digest and owner.hash != digest and owner.name < item.name:
-                warnings.append(
-                    f"{path} belongs to {owner.name} too, but holds what {item.name} installed; "
-                    f"reinstall {owner.name}"
-                )
-    return shared, warnings
-
-
 def _damaged(error: TreeDamagedError) -> dict[str, Any]:
     return {"status": "damaged", "sha256": error.sha256, "path": error.path, "detail": error.detail}
 
@@ -274,10 +360,22 @@ def _clear_quietly(prefix: str) -> None:
             transaction.clear(prefix)
 
 
-def _remove_created(created: list[str]) -> None:
-    for path in reversed(created):
+def _remove_created(layout: Layout, made: dict[str, Any]) -> None:
+    """Take away an environment that this call made, and nothing that somebody else put beside it.
+
+    The lock is held: the environment ends with its pyvenv.cfg, which came last and goes first.
+    """
+    if not made.get("created"):
+        return
+    for path in reversed(made["created"]):
         if os.path.islink(path) or not os.path.isdir(path):
             with suppress(OSError):
                 os.unlink(path)
         else:
             shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        os.unlink(f"{layout.prefix}/{LOCK}")
+    for folder in reversed(made["folders"]):
+        # Not empty: somebody else uses it, and what is around it.
+        with suppress(OSError):
+            os.rmdir(folder)

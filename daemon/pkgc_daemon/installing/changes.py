@@ -7,8 +7,10 @@ import stat
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
+from pkgc_daemon.environments.files import open_regular
+from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
-from pkgc_daemon.installing.staging import Staging, conflict, overlap_error
+from pkgc_daemon.installing.staging import Staging
 from pkgc_daemon.installing.transaction import Operation
 from pkgc_daemon.installing.uninstall import Owner
 
@@ -71,16 +73,38 @@ class Changes:
             is_folder = entry.is_dir(follow_symlinks=False)
             if is_folder and stat.S_ISDIR(found.st_mode):
                 self._merge(path)
-            elif stat.S_ISDIR(found.st_mode):
-                raise conflict(self._staging.owner_of(path) or "an added package", f"{prefix}/{path}")
-            elif is_folder or self._takes(path):
-                if is_folder:
-                    self.warnings.append(f"{prefix}/{path} is in the way of a folder and was replaced")
-                self._replaced.append(path)
-                self._places.append(path)
+                continue
+            if is_folder or stat.S_ISDIR(found.st_mode):
+                if not (is_folder and self._is_stray_link(path, found)):
+                    raise conflict(self._inside(path) or "an added package", f"{prefix}/{path}")
+                self.warnings.append(f"{prefix}/{path} is in the way of a folder and was replaced")
+            elif not self._takes(path):
+                continue
+            self._replaced.append(path)
+            self._places.append(path)
+
+    def _is_stray_link(self, path: str, found: os.stat_result) -> bool:
+        """Whether a symlink to a folder, which no package owns, stands where a package's folder was."""
+        return (
+            stat.S_ISLNK(found.st_mode)
+            and os.path.isdir(f"{self.layout.prefix}/{path}")
+            and not self.layout.is_reserved(path)
+            and path not in self._owners()
+        )
+
+    def _inside(self, path: str) -> str:
+        """An added project that has `path`, or something in it."""
+        for folder, _, names in os.walk(f"{self._staging.root}/{path}"):
+            for name in names:
+                found = f"{folder}/{name}"[len(self._staging.root) + 1 :]
+                if owner := self._staging.owner_of(found):
+                    return owner
+        return self._staging.owner_of(path)
 
     def _takes(self, path: str) -> bool:
         """Whether the staged file takes the place of the one at `path` (design.md 8, 'Overlaps')."""
+        if self.layout.is_reserved(path):
+            raise reserved(self._staging.owner_of(path) or "an added package", path, path)
         existing, staged = f"{self.layout.prefix}/{path}", f"{self._staging.root}/{path}"
         if same_content(existing, staged):
             return False
@@ -107,7 +131,7 @@ def same_content(one: str, other: str) -> bool:
         return False
     if first.st_size != second.st_size:
         return False
-    with open(one, "rb") as left, open(other, "rb") as right:
+    with open_regular(one) as left, open_regular(other) as right:
         while chunk := left.read(_CHUNK):
             if chunk != right.read(_CHUNK):
                 return False

@@ -12,6 +12,9 @@ from pkgc_daemon.errors import PkgcError
 #: pkgc's own folder in an environment; it is there during a transaction only.
 WORK = ".pkgc"
 LOCK = ".lock"
+#: What nothing may be put into or in place of, at the top of an environment; `.pkgc-create` is where one is
+#: built (environments/create.py).
+_OWN = frozenset({WORK, LOCK, ".pkgc-create", "pyvenv.cfg"})
 
 # Interpreters and activation scripts of an environment, whatever their case (peers.md section 6).
 _RESERVED = re.compile(
@@ -50,14 +53,14 @@ class Layout(NamedTuple):
         return frozenset(found)
 
     def is_reserved(self, path: str) -> bool:
-        """Whether `path` is the environment's own: its interpreter, activation, pyvenv.cfg, lib64."""
-        head, _, rest = path.partition("/")
-        if head in (WORK, LOCK) or (not rest and head.lower() == "pyvenv.cfg"):
+        """Whether `path` is the environment's own, or below what is: its interpreter, activation,
+        pyvenv.cfg, lib64.
+        """
+        head = path.partition("/")[0]
+        if head.lower() in _OWN or path in ("lib64", "lib"):
             return True
-        if path in ("lib64", "lib"):
-            return True
-        folder, _, name = path.rpartition("/")
-        return folder == self.scripts and _RESERVED.match(name) is not None
+        start = f"{self.scripts}/" if self.scripts else ""
+        return path.startswith(start) and _RESERVED.match(path[len(start) :].partition("/")[0]) is not None
 
     def inside(self, path: str) -> str | None:
         """`path` (absolute) relative to the prefix, compared by segments; None when it is outside."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from pkgc_daemon.installing.failures import NEXT_MODE
+from pkgc_daemon.modes import Modes
 from pkgc_daemon.vocabulary import FileEntry
 
 #: What each link mode tries, in order. An explicit mode never falls back to one that shares more
@@ -39,10 +40,12 @@ class Linker:
     Args:
         mode: a key of `MODES`.
         folders: folders known to exist, with a trailing slash.
+        modes: for whom folders and copies are made.
     """
 
-    def __init__(self, mode: str, folders: Iterable[str] = ()) -> None:
+    def __init__(self, mode: str, folders: Iterable[str] = (), modes: Modes | None = None) -> None:
         self.asked = mode
+        self.modes = modes or Modes()
         self._left = list(MODES[mode])
         self._made = set(folders)
         self.warnings: list[str] = []
@@ -61,6 +64,7 @@ class Linker:
             self.make_folder(parent)
         try:
             os.mkdir(folder, 0o777)
+            self.modes.folder(folder)
         except FileExistsError:
             # A file here is a conflict of two packages; links below then fail with ENOTDIR.
             if not os.path.isdir(folder):
@@ -133,9 +137,9 @@ class Linker:
                 elif mode == "symlink":
                     os.symlink(origin, destination)
                 elif mode == "reflink":
-                    reflink_file(origin, destination, entry)
+                    reflink_file(origin, destination, entry, self.modes)
                 else:
-                    copy_file(origin, destination, entry)
+                    copy_file(origin, destination, entry, self.modes)
             except FileExistsError:
                 raise
             except OSError as error:
@@ -143,7 +147,7 @@ class Linker:
                     raise
                 if error.errno == errno.EMLINK:
                     # This one inode has all the links it can have; others have not.
-                    copy_file(origin, destination, entry)
+                    copy_file(origin, destination, entry, self.modes)
                     return
                 self._give_up(error, destination)
             else:
@@ -177,8 +181,10 @@ def check_source(origin: str, entry: FileEntry) -> None:
         raise DamagedFileError(entry.path, "was changed")
 
 
-def copy_file(origin: str, destination: str, entry: FileEntry, executable: bool | None = None) -> None:
-    """Copy a file into a new one, with the mode that the umask gives.
+def copy_file(
+    origin: str, destination: str, entry: FileEntry, modes: Modes, executable: bool | None = None
+) -> None:
+    """Copy a file into a new one, with the mode that `modes` gives.
 
     Raises:
         FileExistsError: `destination` exists; it is never written through.
@@ -189,8 +195,10 @@ def copy_file(origin: str, destination: str, entry: FileEntry, executable: bool 
     source = os.open(origin, os.O_RDONLY | os.O_CLOEXEC)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        target = os.open(destination, flags, 0o777 if executable else 0o666)
+        mode = 0o777 if executable else 0o666
+        target = os.open(destination, flags, mode)
         try:
+            modes.file(target, mode)
             copied = 0
             while chunk := os.read(source, _CHUNK):
                 view = memoryview(chunk)
@@ -205,7 +213,7 @@ def copy_file(origin: str, destination: str, entry: FileEntry, executable: bool 
         raise DamagedFileError(entry.path, f"has {copied} bytes, expected {entry.size}")
 
 
-def reflink_file(origin: str, destination: str, entry: FileEntry) -> None:
+def reflink_file(origin: str, destination: str, entry: FileEntry, modes: Modes) -> None:
     """Make a new file that shares its blocks with `origin` (FICLONE).
 
     Raises:
@@ -214,8 +222,10 @@ def reflink_file(origin: str, destination: str, entry: FileEntry) -> None:
     source = os.open(origin, os.O_RDONLY | os.O_CLOEXEC)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        target = os.open(destination, flags, 0o777 if entry.executable else 0o666)
+        mode = 0o777 if entry.executable else 0o666
+        target = os.open(destination, flags, mode)
         try:
+            modes.file(target, mode)
             fcntl.ioctl(target, _FICLONE, source)
         except OSError:
             os.unlink(destination)

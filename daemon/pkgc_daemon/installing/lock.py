@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing.failures import interrupted, translated
 from pkgc_daemon.installing.layout import LOCK
+from pkgc_daemon.modes import Modes
 
 DEFAULT_TIMEOUT = 300.0
 _UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
@@ -27,6 +28,7 @@ def environment_lock(
     *,
     timeout: float = DEFAULT_TIMEOUT,
     cancelled: Callable[[], bool] | None = None,
+    modes: Modes | None = None,
 ) -> Iterator[bool]:
     """Hold the environment's lock.
 
@@ -34,6 +36,7 @@ def environment_lock(
         prefix: the environment's folder.
         timeout: seconds to wait for another holder.
         cancelled: asked while waiting.
+        modes: for whom the lock file is made, if it has to be.
 
     Yields:
         Whether the lock is really held: some network file systems have no locks, and there, as uv does,
@@ -45,8 +48,10 @@ def environment_lock(
     """
     path = os.path.join(prefix, LOCK)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _open(path, modes or Modes())
     except OSError as error:
+        if not os.path.lexists(prefix):
+            raise LockVanishedError(path) from error
         raise translated(error, f"cannot lock the environment {prefix}") from error
     try:
         held = _acquire(descriptor, path, timeout, cancelled)
@@ -58,8 +63,19 @@ def environment_lock(
             raise LockVanishedError(path)
         yield held
     finally:
-        # Closing releases it. The file stays: unlinking a lock file races with the next holder.
+        # Closing releases it. The file stays, unless its holder takes the whole environment away: who waits
+        # for it then sees that it is not the one that stands there.
         os.close(descriptor)
+
+
+def _open(path: str, modes: Modes) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return os.open(path, flags, 0o666)
+    modes.file(descriptor)
+    return descriptor
 
 
 def _acquire(descriptor: int, path: str, timeout: float, cancelled: Callable[[], bool] | None) -> bool:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from pkgc_daemon.installing.uninstall import cannot_uninstall
-from pkgc_daemon.vocabulary import Add, Digest, Installed, Keep, Plan, Remove, Wanted
+from pkgc_daemon.installing.uninstall import Stuck, cannot_uninstall
+from pkgc_daemon.vocabulary import (
+    STRONG_ALGORITHMS,
+    Add,
+    Digest,
+    Installed,
+    Keep,
+    Origin,
+    Plan,
+    Remove,
+    Wanted,
+)
 
 #: What a person puts into an environment to work on it; kept where the environment was made with them.
 SEEDS = frozenset({"pip", "setuptools", "wheel", "uv"})
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the index that serves an unhashed pin has for it now."""
+
+    digests: frozenset[Digest] = frozenset()
+    """Advertised for files of the pinned version; none: the index gives no hashes."""
+    origins: frozenset[Origin] = frozenset()
+    """Of its files that fit."""
 
 
 def make_plan(
@@ -18,7 +39,7 @@ def make_plan(
     seeded: bool,
     reinstall: bool | frozenset[str] = False,
     exact: bool = True,
-    advertised: Mapping[str, frozenset[Digest]] | None = None,
+    served: Mapping[str, Served] | None = None,
 ) -> Plan:
     """Compare the lock with an environment (invariant 4; design.md 8, 'Origin of unhashed pins').
 
@@ -28,14 +49,15 @@ def make_plan(
         seeded: the environment was made with pip and the like, which then stay.
         reinstall: True for everything, or normalized names.
         exact: remove what the lock does not name.
-        advertised: name -> digests that the serving index advertises now for the pinned version; a name
-            is absent when that is unknown.
+        served: name -> what the serving index has now for the pinned version; a name is absent when that
+            is unknown (nobody could be asked), and then what is installed satisfies.
 
     Returns:
         The plan. `Plan.remove` holds everything that is taken out, including what an `Add` replaces.
 
     Raises:
-        PkgcError: ``cannot-uninstall``, naming every distribution that would have to go and has no RECORD.
+        PkgcError: ``cannot-uninstall``, naming every distribution that would have to go and has no RECORD
+            (``no-permission``: it may not be read).
     """
     present: dict[str, list[Installed]] = {}
     for one in installed:
@@ -49,7 +71,7 @@ def make_plan(
             add.append(Add(want, "not installed"))
             continue
         forced = reinstall if isinstance(reinstall, bool) else want.name in reinstall
-        reason = _why_replace(want, found, forced, (advertised or {}).get(want.name))
+        reason = _why_replace(want, found, forced, (served or {}).get(want.name))
         if reason is None:
             keep.append(Keep(found[0], want))
             continue
@@ -63,13 +85,14 @@ def make_plan(
                 remove.append(Remove(one, f"{one.name} {one.version}: not in the lock"))
     stuck = [one.installed for one in remove if not one.installed.removable]
     if stuck:
-        raise cannot_uninstall(f"{one.name} {one.version} ({one.dist_info})" for one in stuck)
+        raise cannot_uninstall(
+            Stuck(f"{one.name} {one.version}", one.dist_info, one.obstacle or "RECORD is missing")
+            for one in stuck
+        )
     return Plan(tuple(keep), tuple(remove), tuple(add))
 
 
-def _why_replace(
-    want: Wanted, found: Sequence[Installed], forced: bool, advertised: frozenset[Digest] | None
-) -> str | None:
+def _why_replace(want: Wanted, found: Sequence[Installed], forced: bool, served: Served | None) -> str | None:
     """Why what is installed does not satisfy `want`, or None when it does."""
     one = found[0]
     named = f"{one.name} {one.version}"
@@ -87,11 +110,33 @@ def _why_replace(
         return f"{named}: reinstall was asked for"
     if want.hashes:
         return _why_not_hash(want, one, named)
-    if advertised and one.hashes:
-        known = comparable(one.hashes, advertised)
-        if known and one.hashes.isdisjoint(advertised):
-            return f"{named}: installed from {_origin(one)}, the index now serves {_digests(advertised)}"
+    if served is not None and one.hashes:
+        return _why_not_served(one, served, named)
     return None
+
+
+def _why_not_served(one: Installed, served: Served, named: str) -> str | None:
+    """design.md 8, 'Origin of unhashed pins': the index must serve these bytes now.
+
+    Only a strong digest says so. An index that advertises none says nothing of the bytes: then the file must
+    be the one that was installed, at the same place of the same index.
+    """
+    strong = {digest for digest in served.digests if digest.algorithm in STRONG_ALGORITHMS}
+    decisive = strong if comparable(one.hashes, strong) else served.digests
+    if comparable(one.hashes, decisive) and one.hashes.isdisjoint(decisive):
+        return f"{named}: installed from {_origin(one)}, the index now serves {_digests(decisive)}"
+    if decisive is strong:
+        return None
+    if one.origin is not None and _spot(one.origin) in map(_spot, served.origins):
+        return None
+    where = sorted({origin.index or origin.url for origin in served.origins})
+    return f"{named}: installed from {_origin(one)}, now served by {', '.join(where) or 'no file that fits'}"
+
+
+def _spot(origin: Origin) -> tuple[str, str]:
+    """An origin without what may differ from one answer to the next: the query of a signed URL."""
+    url = origin.url.partition("#")[0].partition("?")[0]
+    return (origin.index or "").rstrip("/"), url
 
 
 def _why_not_hash(want: Wanted, one: Installed, named: str) -> str | None:

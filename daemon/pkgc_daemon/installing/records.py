@@ -13,6 +13,8 @@ from binascii import unhexlify
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from pkgc_daemon.environments.files import NotRegularError, open_regular, read_regular
+from pkgc_daemon.environments.records import MAX_RECORD
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.vocabulary import FileEntry
 
@@ -90,11 +92,9 @@ def read_record(dist_info: str) -> list[RecordLine] | None:
         PkgcError: ``bad-record`` when it is not csv.
     """
     try:
-        with open(
-            os.path.join(dist_info, "RECORD"), encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file:
-            return list(parse_record(file.read()))
-    except csv.Error as error:
+        data = read_regular(os.path.join(dist_info, "RECORD"), MAX_RECORD)
+        return list(parse_record(data.decode("utf-8", "surrogateescape")))
+    except (csv.Error, NotRegularError) as error:
         raise PkgcError(
             "bad-record",
             f"{dist_info}/RECORD cannot be read: {error}",
@@ -103,11 +103,9 @@ def read_record(dist_info: str) -> list[RecordLine] | None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     try:
-        with open(
-            os.path.join(dist_info, "installed-files.txt"), encoding="utf-8", errors="surrogateescape"
-        ) as file:
-            names = file.read().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+        data = read_regular(os.path.join(dist_info, "installed-files.txt"), MAX_RECORD)
+        names = data.decode("utf-8", "surrogateescape").splitlines()
+    except (FileNotFoundError, NotADirectoryError, NotRegularError):
         return None
     own = os.path.basename(dist_info)
     return [RecordLine(posixpath.normpath(posixpath.join(own, name)), "", "") for name in names if name]
@@ -127,7 +125,7 @@ def mismatches(prefix: str, site: str, lines: Sequence[RecordLine]) -> Iterator[
             continue
         algorithm, _, value = line.hash.partition("=")
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 if algorithm != "sha256":
                     continue
                 found = hashlib.file_digest(file, "sha256").digest()

@@ -17,13 +17,15 @@ def shebang(executable: str) -> bytes:
     """The first lines of a Python script that `executable` is to run, newline included (E3).
 
     A path with spaces, or too long for the kernel, goes through /bin/sh: the shell sees ``exec``, Python
-    sees a string.
+    sees a string. So does one that reads like a declaration of the source's encoding (PEP 263).
     """
     path = executable.encode("utf-8", "surrogateescape")
-    if len(path) + 3 <= _MAX_SHEBANG and not re.search(rb"[\s]", path):
+    if len(path) + 3 <= _MAX_SHEBANG and not re.search(rb"\s|coding[:=]", path):
         return b"#!" + path + b"\n"
-    quoted = re.sub(rb'([\\"$`])', rb"\\\1", path)
-    return b"#!/bin/sh\n'''exec' \"" + quoted + b'" "$0" "$@"\n' + b"' '''\n"
+    # In single quotes the shell takes everything literally, and Python nothing as an escape. A quote becomes
+    # '\'' and a backslash '"\\"': both see valid escapes there, and Python never three quotes in a row.
+    quoted = path.replace(b"\\", b"\0").replace(b"'", rb"'\''").replace(b"\0", b"'\"\\\\\"'")
+    return b"#!/bin/sh\n'''exec' '" + quoted + b"' \"$0\" \"$@\"\n' '''\n"
 
 
 def wrapper(first_lines: bytes, value: str) -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
@@ -16,6 +17,8 @@ from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewrit
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 INSTALLER = b"pkgc\n"
+#: What of .dist-info says which distribution it is, where it came from and what belongs to it.
+_TELLING = frozenset({*WRITTEN, "METADATA", "WHEEL", "entry_points.txt"})
 
 
 class TreeDamagedError(Exception):
@@ -95,6 +98,30 @@ class Staging:
         lines.append(f"{manifest.dist_info}/RECORD,,\n")
         self._write(f"{info}/RECORD", "".join(lines).encode("utf-8", "surrogateescape"))
 
+    def claims(self, item: Addition) -> Iterator[tuple[str, str]]:
+        """(path below the prefix, sha256) of what `add` would stage, .dist-info records excepted.
+
+        Raises:
+            TreeDamagedError: a script cannot be read.
+            PkgcError: as `add`.
+        """
+        manifest, layout = item.manifest, self.layout
+        groups, scripts = self._spread(item, layout.purelib if manifest.root_is_purelib else layout.platlib)
+        for key, entries in groups.items():
+            target = key.partition("\0")[0]
+            start = f"{target}/" if target else ""
+            for entry in entries:
+                yield start + entry.path, entry.sha256
+        start = f"{layout.scripts}/" if layout.scripts else ""
+        commands = commands_of(item.name, manifest.console_scripts, manifest.gui_scripts, self._version)
+        for entry in scripts:
+            name = entry.path.rpartition("/")[2]
+            if not is_stale_wrapper(name, commands):
+                changed = self._rewritten(item, entry)
+                yield start + name, entry.sha256 if changed is None else sha256_of(changed)
+        for name, value in commands.items():
+            yield start + name, sha256_of(wrapper(self._first_lines, value))
+
     def owner_of(self, path: str) -> str:
         """The last added project that has a file at `path` (relative to the prefix), '' if none has."""
         found = self._find(path, None)
@@ -134,8 +161,11 @@ class Staging:
             folder, _, name = rest.rpartition("/")
             target = "/".join(filter(None, (targets[kind], folder)))
             if kind in ("data", "headers"):
+                # As written too: bin/python is a symlink that leads elsewhere.
+                self._check_reserved(f"{target}/{name}" if target else name, entry[0], manifest.filename)
                 target = self._resolved(target, entry[0], manifest.filename)
                 self._check_reserved(f"{target}/{name}" if target else name, entry[0], manifest.filename)
+            self._check_metadata(manifest, site, f"{target}/{name}" if target else name, entry[0])
             # One group per folder, because each may resolve elsewhere.
             source = f"{data}{kind}/{folder}/" if folder else f"{data}{kind}/"
             groups.setdefault(f"{target}\0{source}", []).append(entry._replace(path=name))
@@ -156,13 +186,29 @@ class Staging:
         self._folders[folder] = inside
         return inside
 
+    def _check_metadata(self, manifest: Manifest, site: str, path: str, source: str) -> None:
+        """A .data folder may not add a distribution: that would claim an origin that nobody verified.
+
+        Of the wheel's own .dist-info it may add what says nothing about the distribution (licences).
+        """
+        for folder in self.layout.sites:
+            start = f"{folder}/" if folder else ""
+            if not path.startswith(start):
+                continue
+            top, _, rest = path[len(start) :].partition("/")
+            if not top.lower().endswith((".dist-info", ".egg-info", ".egg-link")):
+                continue
+            own = top == manifest.dist_info and folder == site
+            if not own or not rest or rest.partition("/")[0] in _TELLING:
+                raise PkgcError(
+                    "bad-wheel",
+                    f"{manifest.filename}: {source} would be metadata of an installed package: {top}/{rest}",
+                    hint="such a wheel is broken or hostile; report it to its authors",
+                )
+
     def _check_reserved(self, path: str, source: str, filename: str) -> None:
         if self.layout.is_reserved(path):
-            raise PkgcError(
-                "reserved-path",
-                f"{filename}: {source} would replace {path}, which belongs to the environment itself",
-                hint="such a wheel is broken or hostile; report it to its authors",
-            )
+            raise reserved(filename, source, path)
 
     def _place(self, item: Addition, source: str, start: str, entries: list[FileEntry]) -> None:
         origin = f"{item.tree}/{source}"
@@ -175,7 +221,8 @@ class Staging:
         except DamagedFileError as error:
             raise TreeDamagedError(item.manifest.sha256, source + error.path, error.detail) from error
         except (NotADirectoryError, IsADirectoryError) as error:
-            raise conflict(item.name, str(error.filename2 or error.filename)) from error
+            path = str(error.filename2 or error.filename).removeprefix(f"{self.root}/").rstrip("/")
+            raise conflict(item.name, path) from error
         self.files += len(entries)
 
     def _overlap(self, item: Addition, path: str, sha256: str) -> bool:
@@ -206,10 +253,8 @@ class Staging:
                     if start + entry.path == path:
                         return item.name, entry.sha256
         if path in self._written:
-            import hashlib
-
             name, content = self._written[path]
-            return name, hashlib.sha256(content).hexdigest()
+            return name, sha256_of(content)
         return None
 
     def _scripts(self, item: Addition, files: list[FileEntry], site: str, back: str) -> list[str]:
@@ -224,14 +269,7 @@ class Staging:
             if is_stale_wrapper(name, commands):
                 continue
             self._check_reserved(start + name, entry.path, manifest.filename)
-            origin = f"{item.tree}/{entry.path}"
-            try:
-                check_source(origin, entry)
-            except DamagedFileError as error:
-                raise TreeDamagedError(manifest.sha256, entry.path, error.detail) from error
-            with open(origin, "rb") as file:
-                content = file.read() if file.peek(8).startswith(b"#!python") else b""
-            changed = rewritten(content, self._first_lines)
+            changed = self._rewritten(item, entry)
             if changed is not None:
                 lines.append(self._script(item, start + name, shown + name, changed))
                 continue
@@ -241,13 +279,24 @@ class Staging:
                 source = entry.path[: -len(name)]
                 self._place(item, source, start, [placed])
             else:
-                self._copy_script(item, origin, start + name, placed)
+                self._copy_script(item, f"{item.tree}/{entry.path}", start + name, placed)
             self._done.append((item, {f"{layout.scripts}\0": [placed]}))
             lines += render_entries([placed], shown)
         for name, value in commands.items():
             self._check_reserved(start + name, f"the entry point {name}", manifest.filename)
             lines.append(self._script(item, start + name, shown + name, wrapper(self._first_lines, value)))
         return lines
+
+    def _rewritten(self, item: Addition, entry: FileEntry) -> bytes | None:
+        """A script of the wheel for this environment; None when it is placed as it is."""
+        origin = f"{item.tree}/{entry.path}"
+        try:
+            check_source(origin, entry)
+        except DamagedFileError as error:
+            raise TreeDamagedError(item.manifest.sha256, entry.path, error.detail) from error
+        with open(origin, "rb") as file:
+            content = file.read() if file.peek(8).startswith(b"#!python") else b""
+        return rewritten(content, self._first_lines)
 
     def _copy_script(self, item: Addition, origin: str, path: str, entry: FileEntry) -> None:
         destination = f"{self.root}/{path}"
@@ -257,7 +306,7 @@ class Staging:
                 if not self._overlap(item, path, entry.sha256):
                     return
                 os.unlink(destination)
-            copy_file(origin, destination, entry, executable=True)
+            copy_file(origin, destination, entry, self.linker.modes, executable=True)
         except DamagedFileError as error:
             raise TreeDamagedError(item.manifest.sha256, error.path, error.detail) from error
         self.files += 1
@@ -269,11 +318,9 @@ class Staging:
         try:
             self._write(path, content, 0o777)
         except FileExistsError:
-            import hashlib
-
             if other is not None and other[1] == content:
                 return line
-            if self._overlap(item, path, hashlib.sha256(content).hexdigest()):
+            if self._overlap(item, path, sha256_of(content)):
                 os.unlink(destination)
                 self._write(path, content, 0o777)
         except (NotADirectoryError, IsADirectoryError) as error:
@@ -304,6 +351,7 @@ class Staging:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(f"{self.root}/{path}", flags, mode)
         try:
+            self.linker.modes.file(descriptor, mode)
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -315,22 +363,11 @@ class Staging:
         self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
 
 
-def overlap_error(text: str) -> PkgcError:
-    """The error of --strict for two distributions that own one path."""
-    return PkgcError(
-        "overlapping-files",
-        text,
-        hint="remove one of the two from the lock, or run without --strict to let the later one win",
-    )
+def sha256_of(content: bytes) -> str:
+    """As a manifest has it."""
+    import hashlib
 
-
-def conflict(name: str, path: str) -> PkgcError:
-    """The error of a file where another has a folder, or the reverse."""
-    return PkgcError(
-        "path-conflict",
-        f"{name}: {path} is a file in one place and a folder in another",
-        hint="two packages, or a package and what lies in the environment, exclude each other",
-    )
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_additions(

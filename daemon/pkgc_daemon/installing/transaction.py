@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from pkgc_daemon.environments.files import NotRegularError, open_regular
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing.failures import translated
 from pkgc_daemon.installing.layout import WORK, Layout
@@ -203,13 +204,13 @@ def recover(prefix: str, layout: Layout) -> list[str]:
 def _read_journal(prefix: str) -> tuple[list[Operation], list[str], str] | None:
     """The journal, or None when a lost write (power failure) left it unreadable."""
     try:
-        with open(f"{prefix}/{JOURNAL}", encoding="ascii") as file:
+        with open_regular(f"{prefix}/{JOURNAL}") as file:
             data = json.load(file)
         operations = [Operation(str(kind), str(path)) for kind, path in data["operations"]]
         touched = [str(path) for path in data["touched"]]
         boot = str(data["boot"])
         schema = data["schema"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, NotRegularError):
         return None
     if schema != _SCHEMA:
         raise PkgcError(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from pkgc_daemon.environments.records import NO_PERMISSION
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.records import read_record
@@ -57,10 +58,9 @@ def owned_files(layout: Layout, dist_info: str) -> dict[str, str] | None:
     return found
 
 
-def owners_of(layout: Layout, leaving: Iterable[Leaving]) -> dict[str, Owner]:
-    """Path -> owner, over every distribution in the environment that is not leaving."""
+def each_kept(layout: Layout, leaving: Iterable[Leaving]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(project, its files with hashes) of every distribution in the environment that is not leaving."""
     gone = {item.dist_info for item in leaving}
-    found: dict[str, Owner] = {}
     for site in layout.sites:
         try:
             names = sorted(os.listdir(os.path.join(layout.prefix, site)))
@@ -73,14 +73,23 @@ def owners_of(layout: Layout, leaving: Iterable[Leaving]) -> dict[str, Owner]:
             if dist_info in gone:
                 continue
             project = folder.partition("-")[0].removesuffix(".egg")
-            owner_name = re.sub(r"[-_.]+", "-", project).lower()
             try:
                 files = owned_files(layout, dist_info) or {}
             except PkgcError:
                 # A RECORD that cannot be read claims nothing; it stands in the way of its own removal only.
                 continue
-            for path, digest in files.items():
-                found[path] = Owner(owner_name, digest)
+            yield re.sub(r"[-_.]+", "-", project).lower(), files
+
+
+def owners_of(layout: Layout, leaving: Iterable[Leaving]) -> dict[str, Owner]:
+    """Path -> owner, over every distribution in the environment that is not leaving."""
+    found: dict[str, Owner] = {}
+    for name, files in each_kept(layout, leaving):
+        for path, digest in files.items():
+            other = found.get(path)
+            # Of several owners, the one whose file it should be: the later name wins.
+            if other is None or other.name <= name:
+                found[path] = Owner(name, digest)
     return found
 
 
@@ -101,7 +110,8 @@ def find_removals(layout: Layout, leaving: Collection[Leaving], kept: Collection
     for item in leaving:
         files = owned_files(layout, item.dist_info)
         if files is None:
-            raise cannot_uninstall([f"{item.name} {item.version} ({item.dist_info})"])
+            path = os.path.join(layout.prefix, item.dist_info)
+            raise cannot_uninstall([Stuck(f"{item.name} {item.version}", path, "RECORD is missing")])
         infos.add(item.dist_info)
         for path in (item.dist_info, *files):
             if path in kept:
@@ -122,16 +132,40 @@ def find_removals(layout: Layout, leaving: Collection[Leaving], kept: Collection
     return _visit(layout, "", folders, infos, layout.fixed)[1]
 
 
-def cannot_uninstall(what: Iterable[str]) -> PkgcError:
+class Stuck(NamedTuple):
+    """A distribution that cannot be removed."""
+
+    named: str
+    """Name and version."""
+    dist_info: str
+    """Absolute path."""
+    why: str
+
+
+def cannot_uninstall(what: Iterable[Stuck]) -> PkgcError:
     """The error of distributions that must not be removed (D2)."""
-    named = list(what)
+    stuck = list(what)
+    first = stuck[0]
+    denied = all(one.why.startswith(NO_PERMISSION) for one in stuck)
+    folders = [one.dist_info for one in stuck if one.dist_info.endswith((".dist-info", ".egg-info"))]
+    if denied:
+        records = " ".join(f"{one.dist_info}/RECORD" for one in stuck)
+        hint = f"chmod u+r {records}, or run pkgc as the owner"
+    elif len(folders) == len(stuck):
+        hint = (
+            f"delete {' and '.join(folders)}, run the command again and delete what it leaves of the package;"
+            " or make a new environment"
+        )
+    else:
+        hint = "remove it with the tool that installed it, or make a new environment"
     return PkgcError(
-        "cannot-uninstall",
-        f"cannot uninstall {named[0].split(' (')[0]}"
-        + (f" and {len(named) - 1} more" if len(named) > 1 else "")
-        + ": no RECORD says which files belong to it",
-        context="\n".join(named),
-        hint="remove it with the tool that installed it, or make a new environment",
+        "no-permission" if denied else "cannot-uninstall",
+        f"cannot uninstall {first.named}"
+        + (f" and {len(stuck) - 1} more" if len(stuck) > 1 else "")
+        + f": {first.why}"
+        + ("" if denied else "; nothing says which files belong to it"),
+        context="\n".join(f"{one.named} ({one.dist_info}): {one.why}" for one in stuck),
+        hint=hint,
     )
 
 

@@ -18,7 +18,7 @@ from packaging.version import Version
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.selection.filenames import Pin, Ranking, cut_filename, parse_wheel, ranking
 from pkgc_daemon.selection.pages import PageFile
-from pkgc_daemon.vocabulary import Candidate, Digest, Interpreter, Origin, Wanted
+from pkgc_daemon.vocabulary import Candidate, Digest, IndexOptions, Interpreter, Origin, Wanted
 
 #: The one entry of --no-binary and --only-binary that means every project.
 ALL = ":all:"
@@ -99,12 +99,18 @@ def binary_allowed(name: str, no_binary: frozenset[str], only_binary: frozenset[
 def hash_possible(allowed: frozenset[Digest], advertised: frozenset[Digest]) -> bool:
     """Whether a file with these `advertised` digests can have an allowed one (H6).
 
-    One match is enough. Without a comparable digest only the bytes can tell (H7).
+    One match is enough. A file is ruled out only if its digest is advertised in every algorithm of the lock,
+    none with an allowed value: in the others only the bytes can tell (H7).
     """
     if not allowed or not allowed.isdisjoint(advertised):
         return True
-    algorithms = {digest.algorithm for digest in allowed}
-    return all(digest.algorithm not in algorithms for digest in advertised)
+    return not {digest.algorithm for digest in allowed} <= {digest.algorithm for digest in advertised}
+
+
+def source_urls(options: IndexOptions) -> frozenset[str]:
+    """The sources of a call as `KnownFiles` names them: whose word counts for `offline_choice`."""
+    indexes = () if options.no_index else options.indexes
+    return frozenset(redact(location) for location in (*indexes, *options.find_links))
 
 
 def choose(
@@ -236,13 +242,14 @@ def offline_choice(
 ) -> StoredChoice:
     """Decide a hashed pin without the network, if that gives what the network would give.
 
-    It does if every allowed digest has a known file name (then the best of these files is the answer, and
-    stored or not), or if the best stored file has the best tag there is.
+    It does if every allowed digest has a known file name, and the best of these files is stored. The best tag
+    of all is not enough: a file of which nothing is known may have a higher build tag or local version.
 
     Args:
         wanted: a pin; without hashes the answer is always "ask the index".
         interpreter: the target.
-        known_filename: see `ports.KnownFiles`.
+        known_filename: see `ports.KnownFiles`; bound to the sources of the call (`source_urls`), because
+            others may not have a say in what it installs.
         stored: whether the artifact with a digest is in the store, verified.
         no_binary: as in `choose`.
         only_binary: as in `choose`.
@@ -276,8 +283,7 @@ def offline_choice(
     best = _best(files)
     best_stored = _best({filename: files[filename] for filename in holding})
     use = holding[best_stored]
-    unbeatable = files[best_stored][1][0] == 0
-    if best_stored == best and (all_known or unbeatable):
+    if best_stored == best and all_known:
         return StoredChoice(use, use, best_stored)
     return StoredChoice(None, use, best_stored)
 

@@ -8,8 +8,10 @@ find-links, else by the first index that has a project of that name, and never b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.redaction import redact
@@ -19,9 +21,19 @@ from pkgc_daemon.selection.failures import no_matching_version, nothing_fits, un
 from pkgc_daemon.selection.filenames import Pin
 from pkgc_daemon.selection.findlinks import FlatLists, local_path
 from pkgc_daemon.selection.indexes import Answer, IndexClient, Mode
-from pkgc_daemon.selection.pages import PageFile, ProjectPage, digest_names
+from pkgc_daemon.selection.pages import MAX_FILES, PageFile, ProjectPage, digest_names
 from pkgc_daemon.selection.ports import KnownFiles
 from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Wanted
+
+T = TypeVar("T")
+
+#: More entries of a page, or files of a version, are gone through in a thread.
+_MANY_ENTRIES, _MANY_FILES = 5_000, 300
+
+
+async def _off_loop(work: Callable[[], T]) -> T:
+    """Run `work` in a thread: other clients shall not wait for it."""
+    return await asyncio.to_thread(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +48,17 @@ class _Query:
     only_binary: frozenset[str]
     reporter: Reporter
 
-    def choose(self, files: Sequence[tuple[Source, Sequence[PageFile]]]) -> Choice:
+    async def choose(self, files: Sequence[tuple[Source, Sequence[PageFile]]]) -> Choice:
         """`candidates.choose` for this question."""
-        return choose(
-            self.wanted, files, self.interpreter, no_binary=self.no_binary, only_binary=self.only_binary
+        decide = partial(
+            choose,
+            self.wanted,
+            files,
+            self.interpreter,
+            no_binary=self.no_binary,
+            only_binary=self.only_binary,
         )
+        return await _off_loop(decide) if sum(len(some) for _, some in files) > _MANY_FILES else decide()
 
 
 @dataclass(slots=True)
@@ -56,14 +74,20 @@ class _Offer:
     oldest: float = float("inf")
     """When the least recent of the pages was asked for."""
 
-    def add(self, source: Source, answer: Answer, query: _Query) -> None:
+    async def add(self, source: Source, answer: Answer, query: _Query) -> None:
         """Take in what `source` said."""
         page = answer.page
         if page is None:
             return
         self.oldest = min(self.oldest, answer.validated_at)
         self.pages.append(page)
-        self.files.append((source, page.files_of(query.pin.name, query.pin.matches)))
+        select = partial(page.files_of, query.pin.name, query.pin.matches)
+        files = await _off_loop(select) if page.entry_count > _MANY_ENTRIES else select()
+        self.files.append((source, files))
+        if len(files) >= MAX_FILES:
+            self.notes.append(
+                f"{source.url} lists {MAX_FILES} files of this version or more; the rest is ignored"
+            )
         if page.status != "active":
             reason = f": {page.status_reason}" if page.status_reason else ""
             self.notes.append(f"{source.url} says that the project is {page.status}{reason}")
@@ -86,6 +110,7 @@ class Selector:
         self._known = known
         self._flat = FlatLists(client.read_folder)
         self._split: dict[str, tuple[ProjectPage, dict[str, ProjectPage]]] = {}
+        self._warned: dict[str, float] = {}
 
     async def candidates(
         self,
@@ -98,6 +123,7 @@ class Selector:
         no_binary: frozenset[str] = frozenset(),
         only_binary: frozenset[str] = frozenset(),
         asked_at: float = 0.0,
+        everywhere: bool = False,
     ) -> Choice:
         """The files that may satisfy `wanted`, best first; at least one.
 
@@ -114,6 +140,8 @@ class Selector:
             only_binary: exceptions from it.
             asked_at: when the run began (Unix seconds, `IndexClient.now`); 0: now. Pages asked for since then
                 are recent enough.
+            everywhere: of a hashed pin, ask every index even if the first one lists all its digests (because
+                its files could not be had). Who may serve an unhashed pin does not change.
 
         Raises:
             PkgcError: ``unknown-package``, ``no-matching-version``, ``no-matching-wheel``,
@@ -122,43 +150,54 @@ class Selector:
         query = _Query(wanted, Pin(wanted), interpreter, options, no_binary, only_binary, reporter)
         since = asked_at or self._client.now()
         try:
-            offer, choice = await self._gather(query, mode, since)
+            offer, choice = await self._gather(query, mode, since, everywhere)
         except PkgcError as cause:
             if cause.code != "not-in-cache":
                 raise
             raise _offline(wanted, cause) from cause
         if not choice.candidates and mode == "normal" and offer.oldest < since:
-            offer, choice = await self._gather(query, "refresh", since)
+            offer, choice = await self._gather(query, "refresh", since, everywhere)
         for source, files in offer.files:
-            if source.kind == "index":
-                self._known.remember_files(source.url, wanted.name, digest_names(files))
+            self._known.remember_files(source.url, wanted.name, digest_names(files))
         if not choice.candidates:
-            raise _failure(query, offer, choice)
+            raise await _off_loop(partial(_failure, query, offer, choice))
         for error in offer.errors:
             reporter.warning(f"{error.message}; {wanted} was found elsewhere", "index-skipped")
         return choice
 
-    async def _gather(self, query: _Query, mode: Mode, since: float) -> tuple[_Offer, Choice]:
+    async def _gather(
+        self, query: _Query, mode: Mode, since: float, everywhere: bool
+    ) -> tuple[_Offer, Choice]:
         offer = _Offer()
         for location in query.options.find_links:
             await self._ask_find_links(location, query, mode, since, offer)
         indexes = () if query.options.no_index else query.options.indexes
         if query.wanted.hashes:
-            await self._ask_all(indexes, query, mode, since, offer)
-            return offer, query.choose(offer.files)
-        choice = query.choose(offer.files)
+            await self._ask_all(indexes, query, mode, since, offer, everywhere=everywhere)
+            return offer, await query.choose(offer.files)
+        choice = await query.choose(offer.files)
         if choice.candidates:
             return offer, choice
         for index in indexes:
             # An index that cannot be asked might have the project: going on would let a later one serve it.
             if await self._ask_index(index, query, mode, since, offer):
-                return offer, query.choose(offer.files)
+                return offer, await query.choose(offer.files)
         return offer, choice
 
     async def _ask_all(
-        self, indexes: Sequence[str], query: _Query, mode: Mode, since: float, offer: _Offer
+        self,
+        indexes: Sequence[str],
+        query: _Query,
+        mode: Mode,
+        since: float,
+        offer: _Offer,
+        *,
+        everywhere: bool,
     ) -> None:
         if not indexes:
+            return
+        if everywhere:
+            await self._ask_tolerantly(indexes, query, mode, since, offer)
             return
         await self._ask_tolerantly(indexes[:1], query, mode, since, offer)
         # When every allowed digest has its file, no other index can offer a better one.
@@ -192,15 +231,26 @@ class Selector:
         """Whether `index` has the project."""
         source = Source("index", redact(index))
         offer.asked.append(source)
-        answer = await self._client.lookup(
-            index,
-            query.wanted.name,
-            options=query.options,
-            reporter=query.reporter,
-            mode=mode,
-            at_least=since,
-        )
-        offer.add(source, answer, query)
+        try:
+            answer = await self._client.lookup(
+                index,
+                query.wanted.name,
+                options=query.options,
+                reporter=query.reporter,
+                mode=mode,
+                at_least=since,
+            )
+        except PkgcError as error:
+            # As pip: a directory that is not there is no index. The first one is too important to be missed.
+            if error.code != "index-unreadable" or index == query.options.indexes[0]:
+                raise
+            if self._warned.get(index) != since:
+                if len(self._warned) > 100:
+                    self._warned.clear()
+                self._warned[index] = since
+                query.reporter.warning(f"{error.message}; it is left out", "index-skipped")
+            return False
+        await offer.add(source, answer, query)
         return answer.page is not None
 
     async def _ask_find_links(
@@ -221,19 +271,22 @@ class Selector:
                     f"the find-links page {source.url} does not exist (HTTP 404)",
                     hint="correct the URL, or leave it out",
                 )
-            page = self._of_project(location, answer.page, query.wanted.name)
+            page = await self._of_project(location, answer.page, query.wanted.name)
             if page is None:
                 offer.oldest = min(offer.oldest, answer.validated_at)
             answer = Answer(page, answer.validated_at)
-        offer.add(source, answer, query)
+        await offer.add(source, answer, query)
 
-    def _of_project(self, location: str, page: ProjectPage, project: str) -> ProjectPage | None:
+    async def _of_project(self, location: str, page: ProjectPage, project: str) -> ProjectPage | None:
         """The part of a flat page that concerns `project`; the page is split once, not for each project."""
         known = self._split.get(location)
         if known is None or known[0] is not page:
             if len(self._split) > 20:
                 self._split.clear()
-            known = self._split[location] = (page, page.by_project())
+            split = (
+                await _off_loop(page.by_project) if page.entry_count > _MANY_ENTRIES else page.by_project()
+            )
+            known = self._split[location] = (page, split)
         return known[1].get(project)
 
 

@@ -17,6 +17,8 @@ from pkgc_daemon.vocabulary import Interpreter, Wanted
 _NEAREST = 8
 #: How many of the target's tags a message names.
 _TAGS = 5
+#: How many files a message shows.
+_FILES = 20
 
 
 def unknown_package(wanted: Wanted, asked: Sequence[Source], notes: Sequence[str]) -> PkgcError:
@@ -154,11 +156,14 @@ def _place(wanted: Wanted) -> str:
 
 def _files(rejected: Sequence[Rejected]) -> Iterable[str]:
     several = len({one.index for one in rejected}) > 1
-    for one in sorted(rejected, key=lambda one: (one.filename, one.index)):
+    ordered = sorted(rejected, key=lambda one: (one.filename, one.index))
+    for one in ordered[:_FILES]:
         where = f" on {one.index}" if several else ""
         yield f"  {one.filename}{where}: {one.reason}"
         for digest in sorted(one.hashes):
             yield f"    {digest}"
+    if len(ordered) > _FILES:
+        yield f"  and {len(ordered) - _FILES} more"
 
 
 def _asked(asked: Sequence[Source]) -> list[str]:

@@ -18,7 +18,7 @@ from pkgc_daemon.vocabulary import Interpreter, Wanted
 #: Endings of source distributions; only .tar.gz is standard (PEP 625), the others are old but still served.
 SDIST_ENDINGS = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.Z", ".tar")
 #: No filesystem takes longer names, so such a file could not be stored either.
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 #: A compressed tag set stands for a product of tags; real ones stand for fewer than 50.
 _MOST_TAGS = 1000
 
@@ -90,7 +90,7 @@ def expand_tags(tags: str) -> tuple[str, ...]:
 
 def parse_wheel(filename: str) -> WheelName | None:
     """Read a wheel's file name; None when it is invalid, which means: ignore the file (standards 1.5)."""
-    if not filename.endswith(".whl") or len(filename) > _LONGEST_NAME:
+    if not filename.endswith(".whl") or len(filename) > LONGEST_NAME:
         return None
     parts = filename[:-4].rsplit("-", 3)
     if len(parts) != 4:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.redaction import redact
 from pkgc_daemon.selection.filenames import SDIST_ENDINGS
 from pkgc_daemon.selection.pages import MAX_HTML_BYTES, ProjectPage, parse_page
 from pkgc_daemon.vocabulary import JSON
@@ -29,11 +30,11 @@ def read_local(args: JSON) -> JSON:
 
     Args:
         args: ``path``: absolute; ``page``: of a folder with an index.html, read that instead of listing it;
-            ``stamp``: a stamp of an earlier result.
+            ``stamp``: a stamp of an earlier result; ``look``: only say whether it is there.
 
     Returns:
-        ``kind``: "missing"; "same" (nothing changed since `stamp`); "folder" with ``files``: [name, size]…,
-        sorted; "page" with ``data``. The latter two with ``stamp``.
+        ``kind``: "missing"; "there" (for `look`); "same" (nothing changed since `stamp`); "folder" with
+        ``files``: [name, size]…, sorted; "page" with ``data``. The latter two with ``stamp``.
 
     Raises:
         PkgcError: ``find-links-unreadable``.
@@ -41,6 +42,8 @@ def read_local(args: JSON) -> JSON:
     path = args["path"]
     try:
         status = os.stat(path)
+        if args.get("look"):
+            return {"kind": "there"}
         if stat.S_ISDIR(status.st_mode):
             index = os.path.join(path, "index.html")
             if not args.get("page") or not os.path.isfile(index):
@@ -119,11 +122,27 @@ async def read_local_project(url: str, read_folder: ReadFolder) -> ProjectPage |
         read_folder: reads it.
 
     Returns:
-        None when there is no such folder.
+        None when the index has no such folder.
+
+    Raises:
+        PkgcError: ``index-unreadable``: the index itself is not there, which says nothing of the project;
+            ``find-links-unreadable``, ``index-garbage``.
     """
     path = local_path(url)
     assert path is not None
-    return _to_page(await read_folder({"path": path, "page": True}), path)
+    result = await read_folder({"path": path, "page": True})
+    if result["kind"] != "missing":
+        return await asyncio.to_thread(_to_page, result, path)
+    root = os.path.dirname(path.rstrip("/"))
+    if (await read_folder({"path": root, "look": True}))["kind"] == "missing":
+        raise PkgcError(
+            "index-unreadable",
+            f"the index {redact(url.rstrip('/').rpartition('/')[0])} cannot be read: "
+            f"the directory {root} does not exist",
+            context="expected: a directory with one folder for each project (PEP 503)\nfound: nothing",
+            hint="correct the path or the URL of the index (-i/--index-url), or leave it out",
+        )
+    return None
 
 
 def _to_page(result: JSON, path: str) -> ProjectPage | None:
@@ -139,6 +158,11 @@ def _to_page(result: JSON, path: str) -> ProjectPage | None:
             for name, size in result["files"]
         ],
     )
+
+
+def _split(result: JSON, path: str) -> dict[str, ProjectPage]:
+    page = _to_page(result, path)
+    return {} if page is None else page.by_project()
 
 
 def _slash(path: str) -> str:
@@ -174,9 +198,7 @@ class FlatLists:
                     hint="create it, or leave it out",
                 )
             if result["kind"] != "same":
-                page = _to_page(result, path)
-                assert page is not None
-                projects = page.by_project()
+                projects = await asyncio.to_thread(_split, result, path)
                 if len(self._known) > 100:
                     self._known.clear()
                 self._known[path] = (result["stamp"], projects)

@@ -11,9 +11,10 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from pkgc_daemon.errors import PkgcError
@@ -35,6 +36,8 @@ MEMORY_LIMIT = 128 * 1024 * 1024
 CONCURRENT_REQUESTS = 50
 #: A warning about an index is not repeated within this many seconds.
 _WARN_AGAIN = 60.0
+#: Pages of more bytes are parsed in a thread; HTML is read in pure Python.
+_LARGE_JSON, _LARGE_HTML = 256 * 1024, 64 * 1024
 
 
 class Answer(NamedTuple):
@@ -106,7 +109,7 @@ class IndexClient:
         self._weight = 0
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[Answer]] = set()
-        self._saves: set[asyncio.Task[None]] = set()
+        self._saves: dict[str, asyncio.Task[None]] = {}
         self._warned: dict[tuple[str, str], float] = {}
 
     @property
@@ -158,7 +161,8 @@ class IndexClient:
 
         Raises:
             PkgcError: ``index-unauthorized``, ``index-forbidden``, ``index-error``, ``index-garbage``,
-                ``index-api-version``, ``not-in-cache`` (offline), and what the transport raises.
+                ``index-unreadable`` (a ``file:`` index that is not there), ``index-api-version``,
+                ``not-in-cache`` (offline), and what the transport raises.
         """
         project = normalize(project)
         url = project_url(index, project)
@@ -189,7 +193,7 @@ class IndexClient:
     async def saved(self) -> None:
         """Wait until every page that was received is in the store (or could not be put there)."""
         while self._saves:
-            await asyncio.gather(*self._saves, return_exceptions=True)
+            await asyncio.gather(*self._saves.values(), return_exceptions=True)
 
     # --- memory, store or flight ---------------------------------------------------------------------------
 
@@ -288,10 +292,10 @@ class IndexClient:
         verdict = freshness(response.headers, requested_at=sent, received_at=self._clock())
         if response.status == 304 and held is not None:
             held.fresh_until, held.validated_at = verdict.fresh_until, max(held.validated_at, sent)
-            self._save(self._pages.touch_page(place.key, verdict.fresh_until), reporter)
+            self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until), reporter)
             return Answer(held.page, held.validated_at)
         if response.status in (404, 410):
-            self._drop(place.key)
+            self._forget(place.key, held, reporter)
             return Answer(None, sent)
         if response.status != 200:
             raise refusal(response)
@@ -300,7 +304,7 @@ class IndexClient:
         self._warn(page, reporter)
         etag, last_modified = response.headers.get("etag"), response.headers.get("last-modified")
         if not verdict.storable:
-            self._drop(place.key)
+            self._forget(place.key, held, reporter)
             return Answer(page, sent)
         newest = self._held.get(place.key)
         if newest is None or newest.validated_at <= sent:
@@ -314,21 +318,35 @@ class IndexClient:
                 content_type,
                 response.body,
             )
-            self._save(self._pages.save_page(saved), reporter)
+            self._save(place.key, partial(self._pages.save_page, saved), reporter)
         return Answer(page, sent)
 
-    def _save(self, work: Coroutine[Any, Any, None], reporter: Reporter) -> None:
-        """Put a page into the store while its waiters go on; a failure costs a later request, no more."""
+    def _forget(self, key: str, held: _Held | None, reporter: Reporter) -> None:
+        """The index has withdrawn the page, or forbids to keep it: an earlier one must not come back."""
+        if held is not None or key in self._held or key in self._saves:
+            self._save(key, partial(self._pages.drop_page, key), reporter)
+        self._drop(key)
+
+    def _save(self, key: str, work: Callable[[], Awaitable[None]], reporter: Reporter) -> None:
+        """Change a page in the store while its waiters go on; a failure costs a later request, no more."""
+        earlier = self._saves.get(key)
 
         async def save() -> None:
+            if earlier is not None:
+                await asyncio.wait([earlier])  # the last word on a page must be the last one written
             try:
-                await work
+                await work()
             except (OSError, PkgcError) as error:
                 reporter.detail(f"an index page could not be kept: {error}")
 
         task = asyncio.create_task(save(), name="saving an index page")
-        self._saves.add(task)
-        task.add_done_callback(self._saves.discard)
+        self._saves[key] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if self._saves.get(key) is task:
+                del self._saves[key]
+
+        task.add_done_callback(ended)
 
     async def _load(self, place: _Place) -> _Held | None:
         try:
@@ -388,7 +406,7 @@ def project_url(index: str, project: str) -> str:
 
 
 async def _parse(body: bytes, content_type: str, url: str) -> ProjectPage:
-    if "html" in content_type and len(body) > 64 * 1024:
-        # Tens of milliseconds of pure Python: other clients shall not wait for them.
+    if len(body) > (_LARGE_JSON if "json" in content_type else _LARGE_HTML):
+        # Milliseconds of work: other clients shall not wait for them.
         return await asyncio.to_thread(parse_page, body, content_type, url)
     return parse_page(body, content_type, url)

@@ -7,16 +7,21 @@ Rules: standards S1-S5 (PEP 503, 592, 629, 691, 700, 792).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import codecs
+import gc
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import unquote, urljoin
 
 import orjson
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.redaction import redact
-from pkgc_daemon.selection.filenames import cut_filename, normalize
+from pkgc_daemon.selection.filenames import LONGEST_NAME, cut_filename, normalize
 from pkgc_daemon.selection.htmlpages import parse_html
 from pkgc_daemon.vocabulary import JSON, Digest
 
@@ -28,6 +33,12 @@ API_VERSION = (1, 4)
 MAX_PAGE_BYTES = 100_000_000
 #: HTML costs far more time a byte than JSON does.
 MAX_HTML_BYTES = 32_000_000
+#: Files of one version that are considered; releases with a thousand are unheard of.
+MAX_FILES = 5_000
+#: Digests of one file that are read.
+_MAX_DIGESTS = 32
+#: What an HTML page may be written in. Not every codec that Python has: some need quadratic time.
+_CHARSETS = frozenset({"utf-8", "utf-8-sig", "ascii", "iso8859-1", "iso8859-15", "cp1252"})
 
 _JSON_TYPES = frozenset({"application/vnd.pypi.simple.v1+json", "application/json"})
 _HTML_TYPES = frozenset({"application/vnd.pypi.simple.v1+html", "text/html", "application/xhtml+xml"})
@@ -79,6 +90,11 @@ class ProjectPage:
         self.status_reason = status_reason
         self.weight = weight
 
+    @property
+    def entry_count(self) -> int:
+        """How many entries there are: what going through them costs."""
+        return len(self._entries)
+
     def __repr__(self) -> str:
         return f"<ProjectPage {redact(self.url)}, {len(self._entries)} files, {self.status}>"
 
@@ -87,16 +103,23 @@ class ProjectPage:
         """Every usable file of the page, in its order. Costs time: see `files_of`."""
         return tuple(file for entry in self._entries if (file := _page_file(entry, self.url)) is not None)
 
+    def _named(self) -> Iterator[tuple[str, Any]]:
+        """Entries that have a file name of possible length, with that."""
+        for entry in self._entries:
+            filename = entry.get("filename") if isinstance(entry, dict) else None
+            if isinstance(filename, str) and len(filename) <= LONGEST_NAME:
+                yield filename, entry
+
     def files_of(self, project: str, matches: Callable[[str], bool]) -> tuple[PageFile, ...]:
         """The wheels and source archives of `project` (normalized) whose version text `matches`.
 
-        `matches` gets the version as the file name writes it and should remember its verdicts.
+        `matches` gets the version as the file name writes it and should remember its verdicts. At most
+        `MAX_FILES`, the first ones.
         """
-        found = []
-        for entry in self._entries:
-            filename = entry.get("filename") if isinstance(entry, dict) else None
-            if not isinstance(filename, str):
-                continue
+        found: list[PageFile] = []
+        for filename, entry in self._named():
+            if len(found) >= MAX_FILES:
+                break
             # The common case of `cut_filename`, inline: this loop sees every file of every page.
             if filename.endswith(".whl"):
                 parts = filename.split("-", 2)
@@ -114,9 +137,8 @@ class ProjectPage:
     def version_texts(self, project: str) -> set[str]:
         """Every version of `project` that the page has files of, as the file names write it."""
         texts = set()
-        for entry in self._entries:
-            filename = entry.get("filename") if isinstance(entry, dict) else None
-            pieces = cut_filename(filename) if isinstance(filename, str) else None
+        for filename, _ in self._named():
+            pieces = cut_filename(filename)
             if pieces is not None and normalize(pieces.project) == project:
                 texts.add(pieces.version)
         return texts
@@ -124,9 +146,8 @@ class ProjectPage:
     def by_project(self) -> dict[str, ProjectPage]:
         """A flat list (find-links) split into one page for each project."""
         entries: dict[str, list[Any]] = {}
-        for entry in self._entries:
-            filename = entry.get("filename") if isinstance(entry, dict) else None
-            pieces = cut_filename(filename) if isinstance(filename, str) else None
+        for filename, entry in self._named():
+            pieces = cut_filename(filename)
             if pieces is not None:
                 entries.setdefault(normalize(pieces.project), []).append(entry)
         return {name: ProjectPage(self.url, some) for name, some in entries.items()}
@@ -161,9 +182,42 @@ def parse_page(body: bytes, content_type: str, url: str) -> ProjectPage:
     )
 
 
+class _Collector:
+    """The cyclic garbage collector, paused while any thread reads a page.
+
+    A page makes hundreds of thousands of objects at once, none of them garbage: looking through all of them
+    again and again takes several times as long as the reading, and orjson lets no other thread run meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pauses = 0
+        self._resume = False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is collected while the block runs."""
+        with self._lock:
+            if not self._pauses:
+                self._resume = gc.isenabled()
+                gc.disable()
+            self._pauses += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pauses -= 1
+                if not self._pauses and self._resume:
+                    gc.enable()
+
+
+_COLLECTOR = _Collector()
+
+
 def _parse_json(body: bytes, url: str) -> ProjectPage:
     try:
-        data = orjson.loads(body)
+        with _COLLECTOR.paused():
+            data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # orjson also refuses nesting beyond 1024 levels, and bytes that are not UTF-8.
         raise _garbage(url, f"malformed JSON: {error}", "a JSON object (PEP 691)") from error
@@ -184,19 +238,15 @@ def _parse_json(body: bytes, url: str) -> ProjectPage:
 
 def _parse_html(body: bytes, charset: str, url: str) -> ProjectPage:
     try:
-        text = body.decode(charset, "replace")
-    except LookupError:
-        text = body.decode("utf-8", "replace")
-    try:
-        page = parse_html(text)
-    except (AssertionError, ValueError, RecursionError) as error:
+        page = parse_html(body.decode(charset, "replace"))
+        base = urljoin(url, page.base) if page.base else url
+    except ValueError as error:
         raise _garbage(url, f"malformed HTML: {error}", "an HTML page (PEP 503)") from error
-    base = urljoin(url, page.base) if page.base else url
     entries = []
     for anchor in page.anchors:
-        target, fragment = urldefrag(anchor.href)
+        target, _, fragment = anchor.href.partition("#")
         entry: JSON = {
-            "filename": unquote(urlsplit(target).path.rpartition("/")[2]) if _parses(target) else "",
+            "filename": unquote(target.partition("?")[0].rpartition("/")[2]),
             "url": target,
             # PEP 503: '#<algorithm>=<hex>'; old pages put several parameters there.
             "hashes": dict(piece.split("=", 1) for piece in fragment.split("&") if "=" in piece),
@@ -214,20 +264,14 @@ def _parse_html(body: bytes, charset: str, url: str) -> ProjectPage:
     )
 
 
-def _parses(url: str) -> bool:
-    try:
-        urlsplit(url)
-    except ValueError:
-        return False
-    return True
-
-
 def _page_file(entry: Any, base: str) -> PageFile | None:
     """The file that `entry` describes; None when it names no file that could be fetched."""
     if not isinstance(entry, dict):
         return None
     filename, url = entry.get("filename"), entry.get("url")
     if not isinstance(filename, str) or not isinstance(url, str) or not filename or "/" in filename:
+        return None
+    if len(filename) > LONGEST_NAME:
         return None
     if not url.startswith(_WEB):
         try:
@@ -254,7 +298,7 @@ def _digests(hashes: object) -> frozenset[Digest]:
     if not isinstance(hashes, dict):
         return frozenset()
     found = []
-    for algorithm, value in hashes.items():
+    for algorithm, value in islice(hashes.items(), _MAX_DIGESTS):
         try:
             found.append(Digest.parse(f"{algorithm}:{value}"))
         except ValueError:
@@ -285,7 +329,11 @@ def _charset(parameters: str) -> str:
     for parameter in parameters.split(";"):
         key, _, value = parameter.partition("=")
         if key.strip().lower() == "charset":
-            return value.strip().strip("\"'") or "utf-8"
+            try:
+                codec = codecs.lookup(value.strip().strip("\"'")).name
+            except (LookupError, ValueError):
+                break
+            return codec if codec in _CHARSETS else "utf-8"
     return "utf-8"
 
 

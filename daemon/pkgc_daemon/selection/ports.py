@@ -72,6 +72,9 @@ class PageStore(Protocol):
     async def save_page(self, page: CachedPage) -> None:
         """Keep `page`, in place of one with the same key."""
 
+    async def drop_page(self, key: str) -> None:
+        """The page is gone from the index: forget it."""
+
     async def touch_page(self, key: str, fresh_until: float) -> None:
         """The page was found to be still current (304): renew its freshness."""
 
@@ -80,7 +83,19 @@ class KnownFiles(Protocol):
     """Remembers which file name belongs to which digest (design.md 8, 'Offline choice')."""
 
     def remember_files(self, index: str, project: str, files: Iterable[tuple[Digest, str]]) -> None:
-        """`index` (no credentials) offers these (digest, file name) pairs for `project`. Never blocks."""
+        """`index` offers these (digest, file name) pairs for `project`. Never blocks.
 
-    def known_filename(self, digest: Digest) -> str | None:
-        """The file name that any index gave to `digest`, or None. Never blocks."""
+        Args:
+            index: an index or a find-links location, without credentials.
+            project: normalized name.
+            files: what is offered now; it replaces what `index` said of these digests before.
+        """
+
+    def known_filename(self, digest: Digest, sources: frozenset[str] | None = None) -> str | None:
+        """The file name of `digest`; None when nobody who counts named it, or they disagree. Never blocks.
+
+        Args:
+            digest: of any algorithm.
+            sources: whose word counts (`index` of `remember_files`) besides the name under which the bytes
+                themselves were verified; None: everybody's.
+        """

@@ -38,7 +38,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer: help, or what is wrong with the command line."""
+    """A finished answer: help."""
 
     text: str
     """Ends with a newline."""

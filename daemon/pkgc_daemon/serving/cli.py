@@ -7,19 +7,15 @@ callback, prints nothing, and knows no variables or paths: those of this process
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import typer
 
-from pkgc_daemon.errors import InputError, PkgcError
+from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.indexes import IndexChoice
 from pkgc_daemon.serving.calls import (
-    STDERR,
-    STDOUT,
     Answer,
     CacheCall,
     Call,
@@ -36,7 +32,6 @@ from pkgc_daemon.serving.calls import (
 )
 from pkgc_daemon.serving.help import help_text, wants_help
 from pkgc_daemon.serving.options import COMMANDS, GROUPS, OPTIONS, Command, Option
-from pkgc_daemon.serving.text import Style, error_text
 from pkgc_daemon.serving.values import Values, absolute, did_you_mean, normalized_name
 
 __all__ = ["command_line_indexes", "help_text", "parse"]
@@ -86,8 +81,10 @@ def parse(
         config_file: its path, for messages and relative paths.
 
     Returns:
-        What to do, or the answer to give at once: help (exit 0) or what is wrong (exit 2; with
-        ``--output-format json`` as an object on stdout).
+        What to do, or help.
+
+    Raises:
+        InputError: what is wrong with it (``usage``, ``invalid-option``, ``no-working-directory``).
     """
     if wants_help(argv):
         return help_text(
@@ -96,20 +93,11 @@ def parse(
             color=color_choice(None, env) != "never"
             and (terminal.stdout or color_choice(None, env) == "always"),
         )
-    try:
-        return _parse(list(argv), env, cwd, config or {}, config_file)
-    except PkgcError as error:
-        return _refusal(error, argv, env, terminal)
-
-
-def _parse(
-    argv: list[str], env: Mapping[str, str], cwd: str, config: Mapping[str, Any], config_file: str
-) -> Call:
     if argv and argv[0] in ("--version", "-V"):
         return VersionCall(cwd=cwd)
     command, words = find_command(argv)
     arguments, given = _split(command, words)
-    values = Values(command, given, env, config, config_file, cwd)
+    values = Values(command, given, env, config or {}, config_file, cwd)
     if command.required and not arguments:
         raise _usage(f"pkgc {command.name} needs at least one {command.argument}", command)
     common: dict[str, Any] = {"cwd": cwd, "origins": values.origins, "display": _display(values, env)}
@@ -364,24 +352,3 @@ def color_choice(values: Values | None, env: Mapping[str, str]) -> ColorChoice:
     if given == "auto" and env.get("TERM") == "dumb":
         return "never"
     return given
-
-
-def _refusal(error: PkgcError, argv: Sequence[str], env: Mapping[str, str], terminal: Terminal) -> Answer:
-    """What is wrong with the command line, in the form that it asked for as far as it can be told."""
-    flag = OPTIONS["output-format"]
-    words = list(argv)
-    asked = [after for word, after in pairwise(words) if word == flag.flag]
-    asked += [word.partition("=")[2] for word in words if word.startswith(f"{flag.flag}=")]
-    if (asked or [env.get(flag.variable, "")])[-1] == "json":
-        wire = error.to_wire()
-        document = {"schema": 1, "ok": False, "warnings": [], "errors": [{k: wire[k] for k in _JSON_ERROR}]}
-        return Answer(json.dumps(document) + "\n", STDOUT, error.exit_status)
-    choice = color_choice(None, env)
-    return Answer(
-        error_text(error, Style(choice == "always" or (choice == "auto" and terminal.stderr))),
-        STDERR,
-        error.exit_status,
-    )
-
-
-_JSON_ERROR = ("code", "message", "context", "hint")

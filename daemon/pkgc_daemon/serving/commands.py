@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
-from pkgc_daemon.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, PkgcError
+from pkgc_daemon.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, InputError, PkgcError
 from pkgc_daemon.vocabulary import Installed
 from pkgc_protocol.places import config_file
 
@@ -28,6 +28,7 @@ from .calls import (
 )
 from .cli import color_choice, parse
 from .context import Context
+from .documents import empty_result
 from .hostcalls import World
 from .log import event
 from .output import Output
@@ -41,6 +42,7 @@ from .tables import (
     render_list,
     render_status,
 )
+from .values import absolute
 
 if TYPE_CHECKING:
     from .services import Services
@@ -55,7 +57,6 @@ async def run(services: Services, session: Session, request: Mapping[str, Any]) 
     started = time.perf_counter()
     argv = [str(word) for word in request["argv"]]
     env = {str(name): str(value) for name, value in request["env"].items()}
-    cwd = str(request["cwd"])
     terminal = _terminal(request["terminal"])
     force_client = env.get("PKGC_FORCE_HOST_CALLS", "") not in ("", "0")
     world = World(session.peer, session, services.executor, env, force_client=force_client)
@@ -63,7 +64,8 @@ async def run(services: Services, session: Session, request: Mapping[str, Any]) 
     status = EXIT_FAILED
     try:
         try:
-            path = config_file(env)
+            cwd = _checked(argv, env, request["cwd"])
+            path = absolute(config_file(env), cwd, env)
             config = await services.config(world, path)
             call = parse(argv, env, cwd, terminal, config.options, config_file=path)
         except PkgcError as error:
@@ -73,6 +75,7 @@ async def run(services: Services, session: Session, request: Mapping[str, Any]) 
                 color=color_choice(None, env),
                 output_format="json" if _wants_json(argv, env) else "text",
             )
+            output.document_parts(empty_result(argv[0] if argv else ""))
             output.error(error)
             status = error.exit_status
             return status
@@ -88,7 +91,9 @@ async def run(services: Services, session: Session, request: Mapping[str, Any]) 
             output_format=call.display.output_format,
             progress=call.display.progress,
         )
-        status = await _guarded(Context(services, world, output, env, config), call)
+        output.document_parts(empty_result(argv[0] if argv else ""))
+        context = Context(services, world, output, env, config, _umask(request.get("umask")))
+        status = await _guarded(context, call)
         return status
     except asyncio.CancelledError:
         status = EXIT_INTERRUPTED
@@ -251,7 +256,25 @@ def _terminal(given: Mapping[str, Any]) -> Terminal:
     )
 
 
+def _checked(argv: list[str], env: Mapping[str, str], cwd: str) -> str:
+    """The working directory, when nothing of the request holds what no path can hold.
+
+    Raises:
+        InputError: ``usage``.
+    """
+    if any("\0" in text for text in (cwd, *argv, *env.values())):
+        raise InputError("usage", "an argument, a variable or the working directory holds a NUL character")
+    if cwd and not cwd.startswith("/"):
+        raise InputError("usage", f"the working directory {cwd} is not absolute")
+    return cwd
+
+
+def _umask(given: object) -> int | None:
+    return given if isinstance(given, int) and 0 <= given <= 0o777 else None
+
+
 def _wants_json(argv: list[str], env: Mapping[str, str]) -> bool:
-    if "--output-format=json" in argv:
-        return True
-    return ("--output-format", "json") in pairwise(argv) or env.get("PKGC_OUTPUT_FORMAT") == "json"
+    """Whether a command line that could not be understood asked for JSON, as far as it can be told."""
+    asked = [after for word, after in pairwise(argv) if word == "--output-format"]
+    asked += [word.partition("=")[2] for word in argv if word.startswith("--output-format=")]
+    return (asked or [env.get("PKGC_OUTPUT_FORMAT", "")])[-1] == "json"

@@ -12,6 +12,7 @@ from pkgc_daemon.inputs.given import RequirementsInput
 from pkgc_daemon.inputs.indexes import IndexChoice, environment_choice, index_options
 from pkgc_daemon.inputs.pipconfig import PipConfiguration, merge_pip_configuration, pip_configuration_files
 from pkgc_daemon.vocabulary import IndexOptions
+from pkgc_protocol.places import home
 
 from .calls import InputCall
 from .cli import command_line_indexes
@@ -32,19 +33,30 @@ class Context:
     output: Output
     env: Mapping[str, str]
     config: Config
+    umask: int | None = None
+    """Of the client, when it told: what is made in its environments has its permissions."""
 
-    async def index_options(self, call: InputCall, given: RequirementsInput, target: Target) -> IndexOptions:
-        """Where this call looks for files.
-
-        pip's configuration is read only when nothing of pkgc's own names an index.
+    async def pip_configuration(
+        self, call: InputCall, given: RequirementsInput, target: Target
+    ) -> PipConfiguration | None:
+        """pip's configuration, which is read only when nothing of pkgc's own names an index.
 
         Raises:
-            InputError: a variable or a configuration file is invalid.
+            InputError: a configuration file is invalid.
+        """
+        if self._names_files(command_line_indexes(call), given):
+            return None
+        return await self._pip_configuration(target)
+
+    def index_options(
+        self, call: InputCall, given: RequirementsInput, pip: PipConfiguration | None
+    ) -> IndexOptions:
+        """Where this call looks for files.
+
+        Raises:
+            InputError: a variable is invalid.
         """
         cli = command_line_indexes(call)
-        pip = None
-        if not self._names_files(cli, given):
-            pip = await self._pip_configuration(target)
         return index_options(cli=cli, given=given, config=self.config, pip=pip, env=self.env, cwd=call.cwd)
 
     def _names_files(self, cli: IndexChoice, given: RequirementsInput) -> bool:
@@ -60,9 +72,12 @@ class Context:
         )
 
     async def _pip_configuration(self, target: Target) -> PipConfiguration:
-        home = self.env.get("HOME", "/")
         prefix = target.interpreter.prefix if target.exists else None
-        files = [path for path in pip_configuration_files(self.env, home, prefix) if os.path.isabs(path)]
+        files = [
+            path
+            for path in pip_configuration_files(self.env, home(dict(self.env)), prefix)
+            if os.path.isabs(path)
+        ]
         contents = await self.world.read_files(files, optional=True)
         found = {path: data for path, data in zip(files, contents, strict=True) if data is not None}
         return merge_pip_configuration(found, self.env)

@@ -56,6 +56,11 @@ class World:
         self._env = env
         self._force_client = force_client
 
+    @property
+    def is_own(self) -> bool:
+        """Whether a path means the same here as for the client, whoever acts."""
+        return self._peer.kind == "own"
+
     async def do(
         self, verb: str, args: dict[str, Any], report: Report | None = None, *, rule: str | None = None
     ) -> dict[str, Any]:

@@ -8,15 +8,18 @@ followed by the next.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.flights import Fetcher
 from pkgc_daemon.inputs.given import RequirementsInput
+from pkgc_daemon.installing.plan import Served
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Reporter
-from pkgc_daemon.selection.candidates import Choice, StoredChoice, offline_choice
+from pkgc_daemon.selection.candidates import Choice, StoredChoice, offline_choice, python_allowed, source_urls
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import (
@@ -34,12 +37,33 @@ from pkgc_daemon.vocabulary import (
 Mode = Literal["normal", "refresh", "offline"]
 CameFrom = Literal["store", "network"]
 
-#: Errors of one candidate after which the next one is tried.
-_NEXT_CANDIDATE = frozenset({"hash-mismatch", "advertised-hash-mismatch", "size-mismatch"})
-#: Errors after which a file of the same digest from another index is tried.
+#: Errors that say that a file has other bytes than it should.
+_OTHER_BYTES = frozenset({"hash-mismatch", "advertised-hash-mismatch", "size-mismatch"})
+#: Errors that say that a file is not for this target, or not at hand: the next one may be.
+_UNFIT = frozenset({"no-matching-wheel", "not-in-cache"})
+#: Errors of a source, after which the same file from another one is tried.
 _NEXT_SOURCE = frozenset(
-    {"download-failed", "http-status", "stalled", "connection-refused", "dns-failure", "index-error"}
+    {
+        "bad-response",
+        "bad-url",
+        "connect-timeout",
+        "connection-failed",
+        "connection-refused",
+        "dns-failure",
+        "download-failed",
+        "file-not-found",
+        "file-unreadable",
+        "http-status",
+        "index-error",
+        "proxy-failure",
+        "stalled",
+        "tls-certificate",
+    }
 )
+#: Answers of an index that say that it does not have the pin (other errors: it could not be asked).
+NOT_SERVED = frozenset({"unknown-package", "no-matching-version", "no-matching-wheel", "no-allowed-hash"})
+#: Files that are downloaded for one Wanted before it fails: a page may list any number of wrong ones.
+MAX_FETCHED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +115,43 @@ class _Attempts:
     """Every candidate that did not work, for the one error at the end."""
 
     lines: list[str] = field(default_factory=list)
-    last: PkgcError | None = None
+    errors: list[PkgcError] = field(default_factory=list)
+    first: str = ""
+    """File name of the best candidate."""
+    fetched: int = 0
+    everywhere: bool = False
+    """Every index was asked, because a source failed."""
 
     def add(self, candidate: Candidate, error: PkgcError) -> None:
+        self.first = self.first or candidate.filename
         where = redact(candidate.origin.index or candidate.url)
         detail = (error.context or error.message).replace("\n", "\n    ")
         self.lines.append(f"{candidate.filename} from {where}:\n    {detail}")
-        self.last = error
+        self.errors.append(error)
+
+
+def _same_file(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates are one file in two places: by name, or by a digest that tells."""
+    return one.filename == other.filename or any(
+        digest.algorithm in STRONG_ALGORITHMS for digest in one.hashes & other.hashes
+    )
+
+
+def _check_python(tree: Tree, interpreter: Interpreter) -> None:
+    """Hold the wheel's own Requires-Python against the target: an index need not tell it.
+
+    Raises:
+        PkgcError: ``no-matching-wheel``.
+    """
+    wants = tree.manifest.requires_python
+    if not python_allowed(wants, interpreter.version):
+        raise PkgcError(
+            "no-matching-wheel",
+            f"{tree.manifest.filename} is for Python {wants}, the target is Python {interpreter.version}",
+            context=f"expected: Python {wants} (Requires-Python in its METADATA)\n"
+            f"found: {interpreter.executable} (Python {interpreter.version})",
+            hint="use a Python that it is for (--python), or lock again for this one",
+        )
 
 
 def placed(error: PkgcError, wanted: Wanted) -> PkgcError:
@@ -128,8 +182,13 @@ class Obtainer:
         self._selector = selector
         self._fetcher = fetcher
 
-    async def candidate(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Origin | None:
-        """Where `wanted` would come from, for a dry run: nothing is downloaded.
+    async def expected(
+        self, wanted: Wanted, asking: Asking, reporter: Reporter, *, ask: bool
+    ) -> tuple[Origin | None, CameFrom]:
+        """Where `obtain` would take `wanted` from, as far as that shows: nothing is downloaded.
+
+        Args:
+            ask: ask an index where the store alone does not decide; else the answer is the network then.
 
         Raises:
             PkgcError: no candidate.
@@ -137,28 +196,57 @@ class Obtainer:
         await self._store.settle(wanted.hashes)
         stored = self._stored_choice(wanted, asking)
         if stored.use is not None:
-            artifact = self._store.find(stored.use)
-            return self._origin(artifact.sha256 if artifact is not None else stored.use.hex)
-        choice = await self._choice(wanted, asking, reporter)
-        return choice.candidates[0].origin if choice.candidates else None
+            return self._origin(self._store.sha256_of(stored.use) or ""), "store"
+        if not ask:
+            return None, "network"
+        try:
+            choice = await self._choice(wanted, asking, reporter)
+        except PkgcError:
+            if stored.fallback is None:
+                raise
+            return self._origin(self._store.sha256_of(stored.fallback) or ""), "store"
+        if not choice.candidates:
+            return None, "network"
+        first = choice.candidates[0]
+        await self._store.settle(first.hashes)
+        return first.origin, "network" if self._held(wanted, first) is None else "store"
+
+    async def held_tree(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Tree | None:
+        """What `obtain` would give for `wanted`, when the store holds it unpacked; nothing is downloaded.
+
+        Raises:
+            PkgcError: no candidate.
+        """
+        await self._store.settle(wanted.hashes)
+        stored = self._stored_choice(wanted, asking)
+        if stored.use is not None:
+            sha256 = self._store.sha256_of(stored.use)
+        else:
+            choice = await self._choice(wanted, asking, reporter)
+            held = self._held(wanted, choice.candidates[0]) if choice.candidates else None
+            sha256 = held.sha256 if held is not None else None
+        return await self._store.load_tree(sha256) if sha256 else None
 
     def _has(self, digest: Digest) -> bool:
         """Whether the store can serve this digest: by the original file, or by the tree alone."""
-        return self._store.find(digest) is not None or (
-            digest.algorithm == "sha256" and self._store.has_tree(digest.hex)
+        sha256 = self._store.sha256_of(digest)
+        return sha256 is not None and (
+            self._store.artifact(sha256) is not None or self._store.has_tree(sha256)
         )
 
     def _stored_choice(self, wanted: Wanted, asking: Asking) -> StoredChoice:
         return offline_choice(
             wanted,
             asking.interpreter,
-            self._store.known_filename,
+            partial(self._store.known_filename, sources=source_urls(asking.options)),
             self._has,
             no_binary=asking.given.no_binary,
             only_binary=asking.given.only_binary,
         )
 
-    async def _choice(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Choice:
+    async def _choice(
+        self, wanted: Wanted, asking: Asking, reporter: Reporter, *, everywhere: bool = False
+    ) -> Choice:
         try:
             return await self._selector.candidates(
                 wanted,
@@ -169,6 +257,7 @@ class Obtainer:
                 reporter=reporter,
                 no_binary=asking.given.no_binary,
                 only_binary=asking.given.only_binary,
+                everywhere=everywhere,
             )
         except PkgcError as error:
             raise placed(error, wanted) from error
@@ -181,15 +270,24 @@ class Obtainer:
         """
         await self._store.settle(wanted.hashes)
         stored = self._stored_choice(wanted, asking)
+        unfit: PkgcError | None = None
         if stored.use is not None:
-            obtained = await self._from_store(wanted, stored.use, stored.filename)
+            try:
+                obtained = await self._from_store(wanted, stored.use, stored.filename, asking)
+            except PkgcError as error:
+                if error.code != "no-matching-wheel":
+                    raise
+                unfit = error  # the lock may allow another file, which the page names
+                obtained = None
             if obtained is not None:
                 return obtained
         try:
             choice = await self._choice(wanted, asking, reporter)
         except PkgcError as error:
-            if stored.fallback is not None:
-                obtained = await self._from_store(wanted, stored.fallback, stored.filename)
+            if unfit is not None and error.code not in NOT_SERVED:
+                raise placed(unfit, wanted) from error
+            if stored.fallback is not None and unfit is None:
+                obtained = await self._from_store(wanted, stored.fallback, stored.filename, asking)
                 if obtained is not None:
                     why = (
                         "the index was not asked (--offline)"
@@ -205,71 +303,118 @@ class Obtainer:
             raise
         return await self._try_candidates(wanted, choice, asking, reporter)
 
-    async def _from_store(self, wanted: Wanted, digest: Digest, filename: str) -> Obtained | None:
-        artifact = self._store.find(digest)
+    async def _from_store(
+        self, wanted: Wanted, digest: Digest, filename: str, asking: Asking
+    ) -> Obtained | None:
+        sha256 = self._store.sha256_of(digest)
+        if sha256 is None:
+            return None
+        artifact = self._store.artifact(sha256)
+        tree: Tree | None
         if artifact is None:
-            tree = await self._store.load_tree(digest.hex) if digest.algorithm == "sha256" else None
+            tree = await self._store.load_tree(sha256)
             if tree is None:
                 return None
-            return Obtained(wanted, tree, self._origin(tree.sha256), "store", frozenset({digest}))
-        try:
-            tree = await self._store.ensure_tree(artifact, filename)
-        except PkgcError as error:
-            if error.code == "artifact-damaged":  # put away: it is fetched again
-                return None
-            raise
-        return Obtained(wanted, tree, self._origin(artifact.sha256), "store", artifact.digests)
+        else:
+            try:
+                tree = await self._store.ensure_tree(artifact, filename)
+            except PkgcError as error:
+                if error.code == "artifact-damaged":  # put away: it is fetched again
+                    return None
+                raise
+        _check_python(tree, asking.interpreter)
+        return Obtained(wanted, tree, self._origin(sha256), "store", self._store.digests(sha256))
 
     def _origin(self, sha256: str) -> Origin | None:
         origins = self._store.origins(sha256)
         return origins[0][0] if origins else None
 
-    async def advertised(
-        self, wanted: Wanted, asking: Asking, reporter: Reporter
-    ) -> frozenset[Digest] | None:
-        """The digests that the serving index advertises now for an unhashed pin; None: it gives none.
+    async def served(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Served:
+        """What the index that serves an unhashed pin has for it now.
 
         Raises:
-            PkgcError: the index cannot be asked, or does not have it.
+            PkgcError: of `NOT_SERVED`: the index does not have it; others: it cannot be asked.
         """
         choice = await self._choice(wanted, asking, reporter)
-        return choice.advertised or None
+        return Served(choice.advertised, frozenset(candidate.origin for candidate in choice.candidates))
 
     async def _try_candidates(
         self, wanted: Wanted, choice: Choice, asking: Asking, reporter: Reporter
     ) -> Obtained:
+        """The first candidate that can be had and is right.
+
+        A file of other bytes is only tried when the one before it is known to be wrong. After a failure of
+        the source the same file may come from elsewhere; another file would be a silent change of what is
+        installed, decided by the network (pip and uv fail too).
+        """
         attempts = _Attempts()
-        for candidate in choice.candidates:
-            await self._store.settle(candidate.hashes)
-            artifact = self._held(wanted, candidate)
-            came_from: CameFrom = "store"
-            if artifact is None:
-                if asking.mode == "offline" and not candidate.url.startswith("file:"):
-                    attempts.add(
-                        candidate,
-                        PkgcError("not-in-cache", f"{candidate.filename} is not in the cache (--offline)"),
-                    )
-                    continue
-                try:
-                    artifact = await self._fetch(wanted, candidate, asking, reporter)
-                except PkgcError as error:
-                    if error.code not in _NEXT_CANDIDATE | _NEXT_SOURCE:
-                        raise
-                    reporter.detail(f"{candidate.filename}: {error.message}")
-                    attempts.add(candidate, error)
-                    continue
-                came_from = "network"
+        waiting = deque(choice.candidates)
+        seen = {candidate.url for candidate in waiting}
+        while waiting:
+            candidate = waiting.popleft()
+            if attempts.fetched >= MAX_FETCHED:
+                attempts.lines.append(f"and {len(waiting) + 1} more files that were not tried")
+                break
             try:
-                tree = await self._store.ensure_tree(artifact, candidate.filename)
+                return await self._try(wanted, candidate, asking, attempts, reporter)
             except PkgcError as error:
-                raise placed(error, wanted) from error
-            if came_from == "network":
-                await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)
-            if candidate.yanked is not None:
-                reason = f": {candidate.yanked}" if candidate.yanked else ""
-                reporter.warning(f"{wanted} was yanked by its index{reason}", "yanked")
-            return Obtained(wanted, tree, candidate.origin, came_from, artifact.digests)
+                attempts.add(candidate, error)
+                reporter.detail(f"{candidate.filename}: {error.message}")
+                if error.code in _NEXT_SOURCE:
+                    if not attempts.everywhere:
+                        attempts.everywhere = True
+                        more = await self._elsewhere(wanted, asking, reporter)
+                        waiting.extend(one for one in more if one.url not in seen)
+                    waiting = deque(one for one in waiting if _same_file(one, candidate))
+                elif error.code in _OTHER_BYTES and not wanted.hashes:
+                    break
+                elif error.code not in _OTHER_BYTES | _UNFIT:
+                    raise placed(error, wanted) from error
         raise self._failure(wanted, attempts, choice)
+
+    async def _try(
+        self,
+        wanted: Wanted,
+        candidate: Candidate,
+        asking: Asking,
+        attempts: _Attempts,
+        reporter: Reporter,
+    ) -> Obtained:
+        await self._store.settle(candidate.hashes)
+        artifact = self._held(wanted, candidate)
+        came_from: CameFrom = "store"
+        if artifact is None:
+            if asking.mode == "offline" and not candidate.url.startswith("file:"):
+                raise PkgcError("not-in-cache", f"{candidate.filename} is not in the cache (--offline)")
+            attempts.fetched += 1
+            artifact = await self._fetch(wanted, candidate, asking, reporter)
+            await self._store.remember_digests(artifact)
+            came_from = "network"
+        tree = await self._store.ensure_tree(artifact, candidate.filename)
+        if came_from == "network":
+            await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)
+        _check_python(tree, asking.interpreter)
+        if candidate.yanked is not None:
+            reason = f": {candidate.yanked}" if candidate.yanked else ""
+            reporter.warning(f"{wanted} was yanked by its index{reason}", "yanked")
+        if any(line.code == "not-in-cache" for line in attempts.errors):
+            reporter.warning(
+                f"{wanted}: using {candidate.filename} from the cache, although {attempts.first} fits better "
+                "(it is not in the cache; --offline)",
+                "unverified-choice",
+            )
+        return Obtained(wanted, tree, candidate.origin, came_from, artifact.digests)
+
+    async def _elsewhere(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> tuple[Candidate, ...]:
+        """Candidates of every index, after a source failed; only bytes that the lock names may come so."""
+        if not wanted.hashes or len(asking.options.indexes) < 2:
+            return ()
+        try:
+            choice = await self._choice(wanted, asking, reporter, everywhere=True)
+        except PkgcError as error:
+            reporter.detail(f"{wanted}: no other index could be asked: {error.message}")
+            return ()
+        return choice.candidates
 
     def _held(self, wanted: Wanted, candidate: Candidate) -> Artifact | None:
         """The candidate's bytes, when the store has them: told by a digest that the index advertises.
@@ -300,8 +445,7 @@ class Obtainer:
 
     @staticmethod
     def _failure(wanted: Wanted, attempts: _Attempts, choice: Choice) -> PkgcError:
-        last = attempts.last
-        assert last is not None
+        last = attempts.errors[-1]
         if len(attempts.lines) == 1 and last.code not in ("hash-mismatch", "not-in-cache"):
             return placed(last, wanted)
         lines = list(attempts.lines)
@@ -316,7 +460,14 @@ class Obtainer:
                 context="\n".join(lines),
                 hint="run once without --offline",
             )
-        if last.code in _NEXT_CANDIDATE:
+        if last.code == "no-matching-wheel":
+            return PkgcError(
+                "no-matching-wheel",
+                f"{wanted} ({wanted.place}): no file that can be had is for this Python",
+                context="\n".join(lines),
+                hint=last.hint,
+            )
+        if last.code in _OTHER_BYTES:
             allowed = "\n".join(f"  {digest}" for digest in sorted(wanted.hashes))
             return PkgcError(
                 "hash-mismatch" if wanted.hashes else last.code,

@@ -5,7 +5,6 @@ Results go to stdout; warnings, errors, details and news of transfers to stderr.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.serving.calls import STDERR, STDOUT, ColorChoice, OutputFormat, Terminal
+from pkgc_daemon.serving.documents import JSON_SCHEMA, counters, json_text
 from pkgc_daemon.serving.live import Live, Transfer, counted
 from pkgc_daemon.serving.text import (
     Style,
@@ -25,7 +25,6 @@ from pkgc_daemon.serving.text import (
 )
 from pkgc_daemon.vocabulary import Origin
 
-JSON_SCHEMA = 1
 LARGE = 1_000_000
 """Bytes from which a transfer is worth a line where there is no live block."""
 PERIOD = 10.0
@@ -130,6 +129,7 @@ class Output:
     ) -> None:
         self._sink = sink
         self._clock = clock
+        self._began = clock()
         self._verbosity = verbosity
         self._json = output_format == "json"
         self.style = Style(color == "always" or (color == "auto" and terminal.stdout))
@@ -308,20 +308,17 @@ class Output:
 
     def document(self) -> dict[str, Any]:
         """The JSON object as it stands: design.md, section 5."""
-        counters: dict[str, Any] = {}
-        if self.counts or self._document.keys() & {"installed", "fetched"}:
-            counters = {
-                "downloaded": {
-                    "files": self.counts.get("downloaded_files", 0),
-                    "bytes": self.counts.get("downloaded_bytes", 0),
-                },
-                "index_requests": self.counts.get("index_requests", 0),
-            }
+        counted = counters(self.counts)
+        if not (self.counts or self._document.keys() & {"installed", "fetched"}):
+            counted = {}
+        document = {**self._document, **counted}
+        if self._errors and "seconds" in document:
+            document["seconds"] = {**document["seconds"], "total": round(self._clock() - self._began, 6)}
         return {
             "schema": JSON_SCHEMA,
             "ok": not self._errors,
-            **counters,
-            **self._document,
+            **counted,
+            **document,
             "warnings": [{"code": code, "message": message} for code, message in self._warnings],
             "errors": [error_document(error) for error in self._errors],
         }
@@ -381,11 +378,6 @@ class Output:
             share = min(100, transfer.done * 100 // transfer.total)
             amount += f" of {format_bytes(transfer.total)}, {share}%"
         self._line(STDERR, f"{transfer.verb} {transfer.label}: {amount}, {speed}")
-
-
-def json_text(document: Mapping[str, Any]) -> str:
-    """One object on one line, in ASCII: nothing in it can steer a terminal."""
-    return json.dumps(document, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n"
 
 
 def error_document(error: PkgcError) -> dict[str, Any]:

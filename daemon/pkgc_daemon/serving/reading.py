@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.given import Lock, RequirementsInput
+from pkgc_daemon.inputs.locations import joined
 from pkgc_daemon.inputs.requirements import read_requirements
 from pkgc_daemon.inputs.sources import default_source
 from pkgc_daemon.inputs.wanted import select_wanted
@@ -60,10 +61,10 @@ class LockReader:
         """The first of the lock files that stands in `cwd`.
 
         Raises:
-            InputError: `no-source`: none does.
+            InputError: `no-source`: none does; `no-working-directory`: `cwd` is empty.
         """
-        prefix = cwd.rstrip("/") + "/"
-        found = await world.read_files([prefix + name for name in DEFAULT_SOURCES], optional=True)
+        paths = [joined(cwd, name) for name in DEFAULT_SOURCES]
+        found = await world.read_files(paths, optional=True)
         present = {name for name, data in zip(DEFAULT_SOURCES, found, strict=True) if data is not None}
         chosen = default_source(present)
         if chosen is None:

@@ -201,7 +201,7 @@ async def serve(
     notifier.send("READY=1", f"STATUS=serving {settings.cache_dir}")
     async with asyncio.TaskGroup() as group:
         background = [
-            group.create_task(watchdog(notifier, settings.cache_dir)),
+            group.create_task(watchdog(notifier, settings.cache_dir, server)),
             group.create_task(say_stopping(server, services, notifier)),
             group.create_task(services.background()),
         ]
@@ -217,11 +217,11 @@ async def say_stopping(server: Server, services: Services, notifier: Notifier) -
     notifier.send("STOPPING=1", f"STATUS=finishing: {server.reason}")
 
 
-async def watchdog(notifier: Notifier, cache_dir: Path) -> None:
+async def watchdog(notifier: Notifier, cache_dir: Path, server: Server) -> None:
     """WATCHDOG=1 at half the period, and only after both the loop and a thread that asks the disk have moved.
 
     The thread is its own: those of the hands may be busy for minutes with good reason (an environment's lock,
-    bytecode), and a daemon that works must not be killed for it.
+    bytecode), and a daemon that works must not be killed for it. When the cache is gone the daemon leaves.
     """
     period = watchdog_period(os.environ)
     os.environ.pop("WATCHDOG_USEC", None)
@@ -230,6 +230,10 @@ async def watchdog(notifier: Notifier, cache_dir: Path) -> None:
         return
     with ThreadPoolExecutor(1, thread_name_prefix="pkgc-watchdog") as thread:
         while True:
-            await asyncio.get_running_loop().run_in_executor(thread, os.stat, cache_dir)
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, os.stat, cache_dir)
+            except OSError as error:
+                server.stop(f"its cache cannot be looked at: {error.strerror}")
+                return
             notifier.send("WATCHDOG=1")
             await asyncio.sleep(period)

@@ -30,6 +30,7 @@ from .obtaining import Obtainer
 from .reading import LockReader
 from .session import Session
 from .targets import Targets
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .server import Server
@@ -57,6 +58,7 @@ class Services:
         self.executor = ThreadPoolExecutor(HANDS, thread_name_prefix="pkgc-hand")
         self.reader = LockReader()
         self.targets = Targets(store)
+        self.turns = Turns()
         self._lock = lock
         self._transport = transport
         self._indexes = IndexClient(transport, store)
@@ -240,7 +242,7 @@ def own_config() -> Config:
     """
     from pkgc_protocol.places import config_file
 
-    path = config_file(dict(os.environ))
+    path = os.path.abspath(config_file(dict(os.environ)))
     try:
         return parse_config(Path(path).read_bytes(), path)
     except OSError:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
 from pkgc_daemon.errors import EXIT_FAILED, InputError, PkgcError
 from pkgc_daemon.inputs.given import Lock
-from pkgc_daemon.installing.plan import make_plan
+from pkgc_daemon.inputs.pipconfig import PipConfiguration
+from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.redaction import redact
-from pkgc_daemon.vocabulary import Add, Digest, Installed, Plan, Wanted
+from pkgc_daemon.vocabulary import Add, Installed, Plan, Wanted
 
 from .calls import FetchCall, InputCall, SyncCall
 from .context import Context
-from .obtaining import Asking, Mode, Obtained
+from .obtaining import NOT_SERVED, Asking, Mode, Obtained
 from .output import InstalledPackage, RemovedPackage, SyncResult
-from .reading import Sources
+from .reading import Remembered, Sources
 from .targets import Target
 from .working import Clock, together
 
 #: How often an environment may change under a sync before it gives up.
 MAX_ROUNDS = 10
-#: Seconds that a sync waits for another program that changes the same environment.
-LOCK_TIMEOUT = 300.0
-#: Seconds of that after which it says what it waits for.
-LOCK_SILENCE = 1.0
 
 
 async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[Lock, Asking]:
@@ -34,16 +31,43 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
     sources = call.sources or await context.services.reader.default_sources(context.world, call.cwd)
     asked = Sources(tuple(sources), call.constraints, call.cwd, call.no_binary, call.only_binary)
     remembered = await context.services.reader.read(context.world, asked)
-    lock = context.services.reader.lock(remembered, target.interpreter.markers, call.require_hashes)
+    pip = await context.pip_configuration(call, remembered.given, target)
+    lock = _lock(context, call, remembered, target, pip)
     for warning in dict.fromkeys((*remembered.given.warnings, *lock.warnings)):
         context.output.warning(warning)
     if not remembered.given.lines:
         _mind_emptiness(context, sources)
-    options = await context.index_options(call, remembered.given, target)
+    if pip is not None and pip.ignored:
+        context.output.warning(
+            f"pkgc takes the index from pip's configuration, but does not read {', '.join(pip.ignored)}",
+            "pip-setting-ignored",
+        )
+    options = context.index_options(call, remembered.given, pip)
     mode: Mode = "offline" if call.offline else "refresh" if call.refresh else "normal"
     began = context.services.now()
     asking = Asking(target.interpreter, options, remembered.given, mode, call.refresh_packages, began)
     return lock, asking
+
+
+def _lock(
+    context: Context, call: InputCall, remembered: Remembered, target: Target, pip: PipConfiguration | None
+) -> Lock:
+    """The lock; pip's require-hashes counts where pip's configuration does, unless pkgc is told otherwise."""
+    reader, markers = context.services.reader, target.interpreter.markers
+    given = remembered.given
+    asked = call.require_hashes is not None or given.require_hashes or given.no_require_hashes
+    if asked or pip is None or pip.require_hashes is None:
+        return reader.lock(remembered, markers, call.require_hashes)
+    try:
+        return reader.lock(remembered, markers, True)
+    except InputError as error:
+        said = f"require-hashes is set by {pip.require_hashes}, which pkgc obeys"
+        raise InputError(
+            error.code,
+            error.message,
+            context=f"{error.context}\n{said}" if error.context else said,
+            hint=error.hint,
+        ) from error
 
 
 def _mind_emptiness(context: Context, sources: Sequence[str]) -> None:
@@ -72,6 +96,7 @@ async def sync(context: Context, call: SyncCall) -> int:
     lock, asking = await read_lock(context, call, target)
     clock.lap("read")
     healed: set[str] = set()
+    robbed: set[str] = set()
     for _round in range(MAX_ROUNDS):
         scan = await _scan(context, target)
         if scan.get("leftover") and not (call.dry_run or call.check):
@@ -82,34 +107,38 @@ async def sync(context: Context, call: SyncCall) -> int:
                 output.warning(warning)
             scan = await _scan(context, target)
         installed = installed_from_wire(scan)
-        advertised = await _advertised(context, lock.wanted, installed, asking)
+        served = await _served(context, lock.wanted, installed, asking)
         plan = make_plan(
             lock.wanted,
             installed,
             seeded=bool(scan.get("seeded")),
-            reinstall=True if call.reinstall else call.reinstall_packages,
+            reinstall=True if call.reinstall else call.reinstall_packages | robbed,
             exact=not call.inexact,
-            advertised=advertised,
+            served=served,
         )
         clock.lap("plan")
         if call.dry_run or call.check:
             return await _only_say(context, call, target, plan, asking, scan, clock)
-        if plan.is_noop and target.exists:
+        if plan.is_noop and target.exists and not (call.compile_bytecode or call.strict):
             _report(context, call, plan, {}, {}, clock)
             return 0
+        target.check_writable()
         with ExitStack() as leases:
             obtained = await _obtain(context, plan.add, asking, leases)
             clock.lap("fetch")
-            result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained)
+            result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained, robbed)
             clock.lap("install")
         if result["status"] == "done":
             for warning in result.get("warnings", ()):
                 output.warning(warning)
             if not target.exists:
                 output.say(f"Created {call.venv} with Python {target.interpreter.version}")
-            _report(context, call, plan, obtained, result, clock)
+            _report(context, call, plan, obtained, result, clock, target_existed=target.exists)
             return 0
-        if result["status"] == "damaged":
+        if result["status"] == "reinstall":
+            output.detail(f"reinstalling what shares files with a removed package: {result['names']}")
+            robbed.update(result["names"])
+        elif result["status"] == "damaged":
             whose = next((str(o.wanted) for o in obtained.values() if o.tree.sha256 == result["sha256"]), "")
             if result["sha256"] in healed:
                 raise PkgcError(
@@ -152,12 +181,15 @@ async def _scan(context: Context, target: Target) -> Mapping[str, Any]:
     )
 
 
-async def _advertised(
+async def _served(
     context: Context, wanted: Sequence[Wanted], installed: Sequence[Installed], asking: Asking
-) -> Mapping[str, frozenset[Digest]]:
-    """For unhashed pins that are installed with a recorded hash: what the index advertises now.
+) -> Mapping[str, Served]:
+    """For unhashed pins that are installed with a recorded hash: what the index has for them now.
 
     A pin whose index cannot be asked is left out: what is installed is then kept.
+
+    Raises:
+        PkgcError: the index was asked, and does not have a pin.
     """
     recorded = {one.name: one for one in installed if one.hashes and not one.direct}
     asked = [
@@ -169,14 +201,16 @@ async def _advertised(
         return {}
     await context.services.prepare(asking.options)
 
-    async def digests(one: Wanted) -> tuple[str, frozenset[Digest] | None]:
+    async def ask(one: Wanted) -> tuple[str, Served | None]:
         try:
-            return one.name, await context.services.obtainer.advertised(one, asking, context.output)
+            return one.name, await context.services.obtainer.served(one, asking, context.output)
         except PkgcError as error:
+            if error.code in NOT_SERVED and asking.mode != "offline":
+                raise
             context.output.detail(f"{one}: kept, because its index cannot be asked: {error.message}")
             return one.name, None
 
-    answers = await together(digests(one) for one in asked)
+    answers = await together(ask(one) for one in asked)
     return {name: found for name, found in answers if found is not None}
 
 
@@ -203,6 +237,9 @@ async def _apply(
     fingerprint: str | None,
     plan: Plan,
     obtained: Mapping[str, Obtained],
+    settled: Iterable[str] = (),
+    *,
+    only_check: bool = False,
 ) -> dict[str, Any]:
     store = context.services.store
     removals = [*plan.remove]
@@ -232,15 +269,18 @@ async def _apply(
         "link_mode": call.link_mode,
         "compile": call.compile_bytecode,
         "strict": call.strict,
-        "lock_timeout": LOCK_TIMEOUT,
+        "settled": sorted(settled),
+        "only_check": only_check,
     }
+    if context.umask is not None:
+        args["umask"] = context.umask
     if target.exists:
         args["interpreter"] = dict(target.wire)
     else:
         args["interpreter"] = None
-        args["create"] = {"python": target.base}
+        args["create"] = {"python": target.base, "version": target.interpreter.version}
     output = context.output
-    label, key = f"into {target.venv}", f"install {target.venv}"
+    label, key = f"into {call.venv}", f"install {call.venv}"
     placed = 0
 
     def show(total: int | None) -> None:
@@ -252,15 +292,12 @@ async def _apply(
         output.advanced(key, done - placed)
         placed = done
 
+    def waiting() -> None:
+        output.warning(f"waiting for another program that works on {call.venv}", "waiting")
+
     show(None)
     try:
-        try:
-            return await context.world.do("apply_plan", args | {"lock_timeout": LOCK_SILENCE}, report)
-        except PkgcError as error:
-            if error.code != "environment-locked":
-                raise
-        output.warning(f"waiting for another program that works on {target.venv}", "waiting")
-        return await context.world.do("apply_plan", args, report)
+        return await context.services.turns.apply(context.world, args, report, waiting)
     finally:
         output.finished(key)
 
@@ -282,17 +319,20 @@ async def _only_say(
             "interrupted-change",
         )
     installed: list[InstalledPackage] = []
-    if call.dry_run:
-        await context.services.prepare(asking.options)
-        origins = await together(
-            context.services.obtainer.candidate(add.wanted, asking, output) for add in plan.add
-        )
-    else:
-        origins = [None] * len(plan.add)
-    for add, origin in zip(plan.add, origins, strict=True):
-        installed.append(InstalledPackage(add.wanted.name, add.wanted.version, origin, reason=add.reason))
-    removed = _removed(plan)
+    if call.dry_run and call.strict:
+        await _check_overlaps(context, call, target, plan, asking)
     would_change = bool(plan.add or plan.remove or not target.exists or scan.get("interrupted"))
+    if call.dry_run and would_change:
+        target.check_writable()
+    if plan.add:
+        await context.services.prepare(asking.options)
+    expected = await together(
+        context.services.obtainer.expected(add.wanted, asking, output, ask=call.dry_run) for add in plan.add
+    )
+    for add, (origin, came_from) in zip(plan.add, expected, strict=True):
+        name, version = add.wanted.name, add.wanted.version
+        installed.append(InstalledPackage(name, version, origin, None, came_from, add.reason))
+    removed = _removed(plan)
     output.sync_result(
         SyncResult(call.venv, installed, removed, len(plan.keep), clock.seconds(), dry_run=True)
     )
@@ -310,6 +350,24 @@ async def _only_say(
     return EXIT_FAILED if call.check and would_change else 0
 
 
+async def _check_overlaps(
+    context: Context, call: SyncCall, target: Target, plan: Plan, asking: Asking
+) -> None:
+    """Fail as a sync with `--strict` would, as far as the wheels are in the store already.
+
+    Raises:
+        PkgcError: ``overlapping-files``.
+    """
+    with ExitStack() as leases:
+        held: dict[str, Obtained] = {}
+        for add in plan.add:
+            tree = await context.services.obtainer.held_tree(add.wanted, asking, context.output)
+            if tree is not None:
+                leases.enter_context(context.services.store.lease([tree.sha256]))
+                held[add.wanted.name] = Obtained(add.wanted, tree, None, "store")
+        await _apply(context, call, target, None, plan, held, only_check=True)
+
+
 def _removed(plan: Plan) -> list[RemovedPackage]:
     return [RemovedPackage(one.installed.name, one.installed.version, one.reason) for one in plan.remove]
 
@@ -321,6 +379,8 @@ def _report(
     obtained: Mapping[str, Obtained],
     result: Mapping[str, Any],
     clock: Clock,
+    *,
+    target_existed: bool = True,
 ) -> None:
     output = context.output
     reasons = {add.wanted.name: add.reason for add in plan.add}
@@ -337,8 +397,11 @@ def _report(
     ]
     removed = _removed(plan)
     output.sync_result(SyncResult(call.venv, installed, removed, len(plan.keep), clock.seconds()))
-    if plan.is_noop and not result:
+    compiled = result.get("compiled", 0)
+    if plan.is_noop and (not result or target_existed):
         output.phase("Checked", len(plan.keep), seconds=clock.total)
+        if compiled:
+            output.phase("Compiled", compiled, "file", seconds=clock.phases.get("install"))
         return
     files = output.counts.get("downloaded_files", 0)
     if files:
@@ -353,6 +416,8 @@ def _report(
         output.phase("Removed", len(removed))
     if installed:
         output.phase("Installed", len(installed), seconds=clock.phases.get("install"))
+    if compiled:
+        output.phase("Compiled", compiled, "file")
     output.changes(installed, removed)
 
 

@@ -28,6 +28,7 @@ class Target:
     """An environment to work on, or to make."""
 
     venv: str
+    """Its absolute path, on the way to which there is no symbolic link and no ``..``."""
     exists: bool
     interpreter: Interpreter
     """Of the environment, or the one that it will be made with."""
@@ -35,6 +36,17 @@ class Target:
     """The same as the probe told it."""
     base: str | None = None
     """The interpreter to make it with, when it does not exist."""
+    obstacle: PkgcError | None = None
+    """Why it cannot be changed or made, when that shows without trying."""
+
+    def check_writable(self) -> None:
+        """Refuse before anything is downloaded.
+
+        Raises:
+            PkgcError: ``no-permission``, ``read-only``.
+        """
+        if self.obstacle is not None:
+            raise self.obstacle
 
 
 class Targets:
@@ -55,7 +67,7 @@ class Targets:
 
         Args:
             world: where it is.
-            venv: absolute path.
+            venv: absolute path, as messages name it.
             request: what `--python` says.
             env: the client's environment (PATH).
             cwd: the client's working directory.
@@ -65,10 +77,13 @@ class Targets:
                 for, or no interpreter is found to make it with.
         """
         place = await world.do("locate_target", {"venv": venv})
+        obstacle = place.get("obstacle")
+        refused = None if obstacle is None else PkgcError.from_wire(obstacle)
+        real: str = place.get("venv") or venv
         if place["kind"] == "missing":
             python, wire, interpreter = await self.interpreter(world, request, env, cwd)
             base = str(wire.get("base_executable") or python)
-            return Target(venv, False, interpreter, wire, base)
+            return Target(real, False, interpreter, wire, base, refused)
         if place["python"] is None:
             raise InputError(
                 "not-an-environment",
@@ -82,10 +97,10 @@ class Targets:
                 f"{venv} is not a virtual environment: it has no pyvenv.cfg",
                 hint="remove it, or name another directory with --venv",
             )
-        check_target(interpreter, venv)
+        check_target(interpreter, real)
         if request is not None:
             await self._agree(world, interpreter, venv, request, env, cwd)
-        return Target(venv, True, interpreter, wire)
+        return Target(real, True, interpreter, wire, None, refused)
 
     async def interpreter(
         self, world: World, request: str | None, env: Mapping[str, str], cwd: str
@@ -95,7 +110,11 @@ class Targets:
         Raises:
             PkgcError: there is none, or it is too old.
         """
-        found = await world.do("find_python", {"request": request, "path": env.get("PATH", ""), "cwd": cwd})
+        folders = env.get("PATH", "").split(":")
+        if not cwd:  # it does not exist any more, and so do relative folders
+            folders = [folder for folder in folders if folder.startswith("/")]
+        args = {"request": request, "path": ":".join(folders), "cwd": cwd or "/"}
+        found = await world.do("find_python", args)
         wire, interpreter = await self._probe(world, found["python"], found["key"])
         return found["python"], wire, interpreter
 

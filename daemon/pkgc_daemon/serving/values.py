@@ -12,8 +12,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from pkgc_daemon.errors import InputError
+from pkgc_daemon.inputs.locations import joined
 from pkgc_daemon.serving.calls import Source
 from pkgc_daemon.serving.options import OPTIONS, Command, Option
+from pkgc_protocol.places import home
 
 _YES = frozenset({"1", "true", "yes", "on", "y", "t"})
 _NO = frozenset({"0", "false", "no", "off", "n", "f"})
@@ -36,11 +38,13 @@ def absolute(path: str, base: str, env: Mapping[str, str]) -> str:
     """`path` seen from `base`, with ``~/`` expanded by HOME and ``.`` components dropped.
 
     ``..`` stays: only the filesystem knows where it leads.
+
+    Raises:
+        InputError: ``no-working-directory``: `path` is relative, and `base` empty.
     """
     if path == "~" or path.startswith("~/"):
-        path = posixpath.join(env.get("HOME") or "/", path[2:])
-    parts = posixpath.join(base, path).split("/")
-    return "/" + "/".join(part for part in parts if part not in ("", "."))
+        path = posixpath.join(home(dict(env)), path[2:])
+    return joined(base, path)
 
 
 class Values:
@@ -137,7 +141,7 @@ class Values:
                     raise invalid(source, text, "neither a path nor an http:, https: or file: URL")
             case "path":
                 return absolute(text, base, self._env)
-            case "python" if "/" in text:
+            case "python" if "/" in text or text in (".", "..", "~"):
                 return absolute(text, base, self._env)
             case _:
                 pass

@@ -8,18 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from pkgc_daemon.archives.wheel import translate_os_error
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog
 from pkgc_daemon.store.filesystem import write_atomically
 from pkgc_daemon.store.layout import Layout, is_sha256
-from pkgc_daemon.vocabulary import Artifact, Digest
+from pkgc_daemon.vocabulary import Artifact, Digest, Origin
 
 _CHUNK = 1 << 20
+#: Origins that a sidecar keeps of one digest.
+_ORIGINS = 20
+_AMENDING = threading.Lock()
 
 
 def publish(
@@ -46,11 +51,17 @@ def publish(
                 context=f"expected {size} bytes\nfound {found} bytes",
                 hint="Try again.",
             )
+        earlier = read_sidecar(layout, sha256)  # of a tree that is still there
         note = {
             "filename": filename,
             "url": url,
             "size": size,
             "digests": sorted(str(digest) for digest in digests),
+            "origins": [
+                [origin.kind, origin.url, origin.index, name]
+                for origin, name in (earlier.origins if earlier is not None else ())
+                if origin.index is not None
+            ],
         }
         os.chmod(path, 0o444)
         write_atomically(layout.sidecar(sha256), json.dumps(note).encode(), layout.temporary)
@@ -63,6 +74,69 @@ def publish(
     return ArtifactRow(
         sha256, size, status.st_mtime_ns, status.st_ino, filename, boot, synced=False, added=now, used=now
     )
+
+
+class Sidecar(NamedTuple):
+    """What lies beside an artifact, for a catalog that is rebuilt; it outlives the file, for its tree."""
+
+    filename: str
+    digests: frozenset[Digest]
+    """As told: nobody has compared them with the bytes."""
+    origins: tuple[tuple[Origin, str], ...]
+    """At least one: (where the bytes came from, file name there)."""
+
+
+def read_sidecar(layout: Layout, sha256: str) -> Sidecar | None:
+    """The sidecar of an artifact, or None when it is missing or cannot be read."""
+    try:
+        note = json.loads(layout.sidecar(sha256).read_bytes())
+        filename, url = str(note["filename"]), str(note["url"])
+        origins = [
+            (
+                Origin("find-links" if kind == "find-links" else "index", str(where), index and str(index)),
+                str(name),
+            )
+            for kind, where, index, name in note.get("origins", ())
+        ]
+        digests = frozenset(Digest.parse(str(text)) for text in note["digests"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    # Between publishing and the record of its origin a daemon may be killed; the URL is known even then.
+    return Sidecar(filename, digests, tuple(origins) or ((Origin("index", url), filename),))
+
+
+def amend_sidecar(
+    layout: Layout,
+    sha256: str,
+    *,
+    digests: Iterable[Digest] = (),
+    origin: tuple[Origin, str] | None = None,
+) -> None:
+    """Add what became known later to a sidecar; without a sidecar, or on a full disk, nothing happens.
+
+    Args:
+        layout: the store's folders.
+        sha256: the artifact, or the tree that is left of it.
+        digests: further digests that were computed over the same bytes.
+        origin: where the same bytes were offered, and under which file name.
+    """
+    path = layout.sidecar(sha256)
+    with _AMENDING:
+        try:
+            note = json.loads(path.read_bytes())
+            told = {*note["digests"], *map(str, digests)}
+            origins = list(note.get("origins", ()))
+            if origin is not None:
+                where, filename = origin
+                line = [where.kind, where.url, where.index, filename]
+                if line not in origins:
+                    origins = [*origins, line][-_ORIGINS:]
+            changed = note | {"digests": sorted(told), "origins": origins}
+            if changed != note:
+                write_atomically(path, json.dumps(changed).encode(), layout.temporary)
+        except (OSError, ValueError, KeyError, TypeError):
+            # It only serves a catalog that is lost; the catalog has the same.
+            return
 
 
 def is_intact(path: Path, row: ArtifactRow) -> bool:
@@ -88,19 +162,29 @@ def hash_file(path: Path, algorithms: Iterable[str] = ("sha256",)) -> dict[str, 
     return {name: hasher.hexdigest() for name, hasher in hashers.items()}
 
 
-def recheck(layout: Layout, row: ArtifactRow, boot: str) -> ArtifactRow | None:
-    """The full check: re-hash. A fresh row when the bytes are right, None when they are not or are gone."""
+def recheck(layout: Layout, row: ArtifactRow, boot: str) -> tuple[ArtifactRow, frozenset[Digest]] | None:
+    """The full check: re-hash, in every algorithm that the sidecar names.
+
+    Returns:
+        A fresh row and the digests that were computed, or None when the bytes are wrong or gone.
+    """
     path = layout.artifact(row.sha256)
+    note = read_sidecar(layout, row.sha256)
+    named = {digest.algorithm for digest in note.digests} if note is not None else set()
     try:
-        if path.is_symlink() or hash_file(path)["sha256"] != row.sha256:
+        if path.is_symlink():
+            return None
+        found = hash_file(path, {"sha256", *named})
+        if found["sha256"] != row.sha256:
             return None
         status = path.stat()
     except OSError:
         return None
-    return ArtifactRow(
+    fresh = ArtifactRow(
         row.sha256, status.st_size, status.st_mtime_ns, status.st_ino, row.filename, boot, synced=False,
         added=row.added, used=row.used,
     )  # fmt: skip
+    return fresh, frozenset(Digest(name, value) for name, value in found.items())
 
 
 def as_artifact(layout: Layout, row: ArtifactRow, digests: Iterable[Digest]) -> Artifact:
@@ -113,29 +197,43 @@ def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
     """Give rows to artifacts that have none (a commit that was lost, a catalog that was rebuilt).
 
     They become suspects: `boot` is empty, so that they are re-hashed before they are served; aliases are
-    recomputed then, never believed. Sidecars without a file are swept. Returns how many were adopted.
+    recomputed then, never believed: what the sidecars claim only says what to verify. Sidecars without
+    file and tree are swept. Returns how many were adopted.
     """
     count = 0
     for folder in os.scandir(layout.artifacts):
         names = {entry.name for entry in os.scandir(folder.path)}
         for name in names:
             if name.endswith(".json"):
-                if name.removesuffix(".json") not in names:
+                bare = name.removesuffix(".json")
+                if bare not in names and not (is_sha256(bare) and layout.tree(bare).is_dir()):
                     Path(folder.path, name).unlink(missing_ok=True)
                 continue
-            if name in catalog.artifacts or not is_sha256(name):
+            known = catalog.artifacts.get(name)
+            # A row without a boot was adopted by an earlier daemon, and nobody has wanted it since.
+            if not is_sha256(name) or (known is not None and known.boot and name in catalog.origins):
                 continue
-            try:
-                note = json.loads(layout.sidecar(name).read_bytes())
-                filename = str(note["filename"])
-                size = layout.artifact(name).stat().st_size
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                warn(f"the artifact {name} has no readable sidecar and is removed: {error}")
-                layout.artifact(name).unlink(missing_ok=True)
-                layout.sidecar(name).unlink(missing_ok=True)
+            note = read_sidecar(layout, name)
+            if note is None:
+                if known is None:
+                    warn(f"the artifact {name} has no readable sidecar and is removed")
+                    layout.artifact(name).unlink(missing_ok=True)
+                    layout.sidecar(name).unlink(missing_ok=True)
                 continue
-            now = time.time()
-            row = ArtifactRow(name, size, 0, 0, filename, "", synced=False, added=now, used=now)
-            catalog.put_artifact(row, ())
-            count += 1
+            restore(catalog, name, note)
+            if known is None:
+                now = time.time()
+                size = layout.artifact(name).lstat().st_size
+                row = ArtifactRow(name, size, 0, 0, note.filename, "", synced=False, added=now, used=now)
+                catalog.put_artifact(row, ())
+                count += 1
     return count
+
+
+def restore(catalog: Catalog, sha256: str, note: Sidecar) -> None:
+    """Bring what a sidecar tells back into the catalog."""
+    if sha256 not in catalog.origins:
+        for origin, filename in note.origins:
+            catalog.put_origin(sha256, origin, filename)
+    for digest in note.digests:
+        catalog.claimed[digest] = sha256

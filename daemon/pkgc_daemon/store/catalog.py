@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.selection.filenames import parse_wheel
 from pkgc_daemon.store.layout import is_sha256
 from pkgc_daemon.vocabulary import Digest, Origin
 
@@ -45,8 +47,21 @@ _MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX files_seen ON files (seen);
     CREATE TABLE interpreters (key TEXT PRIMARY KEY, data BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
     """,
+    # What one source says of a digest is not what another says.
+    """
+    DROP INDEX files_seen;
+    ALTER TABLE files RENAME TO files_of_1;
+    CREATE TABLE files (algorithm TEXT NOT NULL, hex TEXT NOT NULL, filename TEXT NOT NULL,
+        page TEXT NOT NULL, project TEXT NOT NULL, seen REAL NOT NULL,
+        PRIMARY KEY (algorithm, hex, page, filename)) WITHOUT ROWID;
+    INSERT INTO files SELECT * FROM files_of_1;
+    DROP TABLE files_of_1;
+    CREATE INDEX files_seen ON files (seen);
+    """,
 )
 _KNOWN_FILES = 300_000
+#: Sources whose word on one digest is remembered, and names of one source: two already disagree.
+_SOURCES_OF_A_FILE, _NAMES_OF_A_SOURCE = 16, 2
 _INTERPRETERS = 1_000
 
 
@@ -100,8 +115,11 @@ class Catalog:
         self.aliases: dict[Digest, str] = {}
         self.digests: dict[str, set[Digest]] = {}
         """The reverse of `aliases`."""
+        self.claimed: dict[Digest, str] = {}
+        """What sidecars say of adopted artifacts: it tells what to verify, and is never believed."""
         self.origins: dict[str, set[tuple[Origin, str]]] = {}
-        self._files: dict[tuple[str, bytes], str] = {}
+        self._files: dict[tuple[str, bytes], tuple[tuple[str, str], ...]] = {}
+        """Digest -> (source, file name), sources in the order in which they were heard."""
         self.write_error: str | None = None
         self.rebuilt = False
         self._path = path
@@ -114,18 +132,21 @@ class Catalog:
 
     # -- reading ---------------------------------------------------------------------------------------
 
-    def known_filename(self, digest: Digest) -> str | None:
-        """The file name of `digest`: what its tree was checked against, else what an index called it.
+    def known_filename(self, digest: Digest, sources: frozenset[str] | None = None) -> str | None:
+        """The file name of `digest`, on which all agree who count; else None (`selection.ports.KnownFiles`).
 
-        Of those, the name under which the artifact came is the one that survives a lost catalog.
+        The name under which the bytes were checked (their tree's, else the artifact's) counts always: no
+        page can change it, and it survives a lost catalog.
         """
         sha256 = digest.hex if digest.algorithm == "sha256" else self.aliases.get(digest, "")
-        tree = self.trees.get(sha256)
-        if tree is not None and tree.filename:
-            return tree.filename
-        known = self._files.get((digest.algorithm, bytes.fromhex(digest.hex)))
-        artifact = self.artifacts.get(sha256) if known is None else None
-        return known if artifact is None else artifact.filename or None
+        said = self._files.get((digest.algorithm, bytes.fromhex(digest.hex)), ())
+        names = {filename for page, filename in said if sources is None or page in sources}
+        row = self.trees.get(sha256) or self.artifacts.get(sha256)
+        if row is not None and row.filename:
+            names.add(row.filename)
+        if len({parse_wheel(filename) or filename for filename in names} if len(names) > 1 else names) != 1:
+            return None
+        return min(names)
 
     def ask(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run `job` in the writer thread (after everything queued before it)."""
@@ -158,12 +179,17 @@ class Catalog:
         self._post("INSERT OR REPLACE INTO aliases VALUES (?,?,?)", aliases)
 
     def drop_artifact(self, sha256: str) -> None:
-        """Forget an artifact and its aliases; its origins stay (they are true of the digest)."""
+        """Forget an artifact; its aliases stay with its tree, its origins always (true of the digest)."""
         if self.artifacts.pop(sha256, None) is not None:
-            for digest in self.digests.pop(sha256, ()):
-                self.aliases.pop(digest, None)
             self._post("DELETE FROM artifacts WHERE sha256 = ?", [(sha256,)])
-            self._post("DELETE FROM aliases WHERE sha256 = ?", [(sha256,)])
+            self._drop_aliases(sha256)
+
+    def _drop_aliases(self, sha256: str) -> None:
+        if sha256 in self.artifacts or sha256 in self.trees:
+            return
+        for digest in self.digests.pop(sha256, ()):
+            self.aliases.pop(digest, None)
+        self._post("DELETE FROM aliases WHERE sha256 = ?", [(sha256,)])
 
     def put_tree(self, row: TreeRow) -> None:
         """Add or replace a tree."""
@@ -185,9 +211,10 @@ class Catalog:
         self._post("INSERT OR REPLACE INTO trees VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", [values])
 
     def drop_tree(self, sha256: str) -> None:
-        """Forget a tree."""
+        """Forget a tree, and the aliases of its bytes unless the artifact is there."""
         if self.trees.pop(sha256, None) is not None:
             self._post("DELETE FROM trees WHERE sha256 = ?", [(sha256,)])
+            self._drop_aliases(sha256)
 
     def put_origin(self, sha256: str, origin: Origin, filename: str) -> None:
         """Remember where bytes came from, and under which file name."""
@@ -198,14 +225,29 @@ class Catalog:
             self._post("INSERT OR IGNORE INTO origins VALUES (?,?,?,?,?)", [values])
 
     def put_files(self, page: str, project: str, files: Iterable[tuple[Digest, str]]) -> None:
-        """Remember file names that an index gave to digests."""
-        now = time.time()
-        fresh = []
+        """Remember file names that `page`, an index or a find-links location, gives to digests now."""
+        page, now = sys.intern(page), time.time()
+        given: dict[Digest, list[str]] = {}
         for digest, filename in files:
+            names = given.setdefault(digest, [])
+            if filename not in names and len(names) < _NAMES_OF_A_SOURCE:
+                names.append(filename)
+        stale, fresh = [], []
+        for digest, names in given.items():
             key = (digest.algorithm, bytes.fromhex(digest.hex))
-            if self._files.get(key) != filename:
-                self._files[key] = filename
-                fresh.append((digest.algorithm, digest.hex, filename, page, project, now))
+            known = self._files.get(key, ())
+            if sorted(names) == sorted(filename for source, filename in known if source == page):
+                continue
+            sources = list(dict.fromkeys(source for source, _ in known if source != page))
+            kept = sources[-_SOURCES_OF_A_FILE + 1 :]
+            self._files[key] = (
+                *(one for one in known if one[0] in kept),
+                *((page, filename) for filename in names),
+            )
+            dropped = [page, *sources[: len(sources) - len(kept)]]
+            stale += [(digest.algorithm, digest.hex, source) for source in dropped]
+            fresh += [(digest.algorithm, digest.hex, filename, page, project, now) for filename in names]
+        self._post("DELETE FROM files WHERE algorithm = ? AND hex = ? AND page = ?", stale)
         self._post("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", fresh)
 
     def put_interpreter(self, key: str, data: bytes) -> None:
@@ -365,8 +407,10 @@ class Catalog:
             self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
         for sha256, kind, url, page, filename in connection.execute("SELECT * FROM origins"):
             self.origins.setdefault(sha256, set()).add((Origin(kind, url, page or None), filename))
-        for algorithm, value, filename in connection.execute("SELECT algorithm, hex, filename FROM files"):
-            self._files[algorithm, bytes.fromhex(value)] = filename
+        said = "SELECT algorithm, hex, page, filename FROM files ORDER BY algorithm, hex, seen"
+        for algorithm, value, page, filename in connection.execute(said):
+            key = (algorithm, bytes.fromhex(value))
+            self._files[key] = (*self._files.get(key, ()), (sys.intern(page), filename))
         return connection
 
     def _translate(self, error: sqlite3.Error) -> PkgcError:

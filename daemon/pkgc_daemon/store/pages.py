@@ -60,6 +60,14 @@ def save(layout: Layout, page: CachedPage) -> None:
         _LOG.warning("an index page could not be cached: %s", error)
 
 
+def drop(layout: Layout, key: str) -> None:
+    """Forget the page saved under `key`; a failure to do so is logged, not raised."""
+    try:
+        layout.page(key).unlink(missing_ok=True)
+    except OSError as error:
+        _LOG.warning("a withdrawn index page could not be removed from the cache: %s", error)
+
+
 def touch(layout: Layout, key: str, fresh_until: float) -> None:
     """Renew the freshness of the page saved under `key`, if it is there."""
     page = load(layout, key)

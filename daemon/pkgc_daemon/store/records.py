@@ -11,6 +11,7 @@ import msgpack
 
 from pkgc_daemon.selection.ports import CachedPage
 from pkgc_daemon.store import pages
+from pkgc_daemon.store.artifacts import amend_sidecar
 from pkgc_daemon.store.catalog import Catalog
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.vocabulary import Digest, Manifest, Origin
@@ -64,6 +65,10 @@ class Records:
         """See `selection.ports.PageStore`."""
         await asyncio.to_thread(pages.save, self.layout, page)
 
+    async def drop_page(self, key: str) -> None:
+        """See `selection.ports.PageStore`."""
+        await asyncio.to_thread(pages.drop, self.layout, key)
+
     async def touch_page(self, key: str, fresh_until: float) -> None:
         """See `selection.ports.PageStore`."""
         await asyncio.to_thread(pages.touch, self.layout, key, fresh_until)
@@ -72,9 +77,9 @@ class Records:
         """See `selection.ports.KnownFiles`."""
         self.catalog.put_files(index, project, files)
 
-    def known_filename(self, digest: Digest) -> str | None:
+    def known_filename(self, digest: Digest, sources: frozenset[str] | None = None) -> str | None:
         """See `selection.ports.KnownFiles`."""
-        return self.catalog.known_filename(digest)
+        return self.catalog.known_filename(digest, sources)
 
     async def recall_interpreter(self, key: str) -> dict[str, Any] | None:
         """What `remember_interpreter` kept under `key`, or None."""
@@ -95,9 +100,17 @@ class Records:
 
     async def record_origin(self, sha256: str, origin: Origin, filename: str) -> None:
         """Remember that these bytes were offered by `origin` as `filename`."""
+        if (origin, filename) in self.catalog.origins.get(sha256, ()):
+            return
         self.catalog.put_origin(sha256, origin, filename)
+        await asyncio.to_thread(amend_sidecar, self.layout, sha256, origin=(origin, filename))
 
     def origins(self, sha256: str) -> tuple[tuple[Origin, str], ...]:
-        """Every (origin, file name) under which these bytes were offered; from memory."""
+        """Every (origin, file name) under which these bytes were offered; from memory.
+
+        What only the download told (its URL, without an index) comes last.
+        """
         known = self.catalog.origins.get(sha256, ())
-        return tuple(sorted(known, key=lambda item: (item[0].kind, item[0].url, item[1])))
+        return tuple(
+            sorted(known, key=lambda item: (item[0].index is None, item[0].kind, item[0].url, item[1]))
+        )

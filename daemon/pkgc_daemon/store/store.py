@@ -25,7 +25,7 @@ from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.records import ManifestCache, Records
 from pkgc_daemon.store.workers import ThreadWorkers, Workers
-from pkgc_daemon.vocabulary import Artifact, Digest, Tree
+from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 
 _LOG = logging.getLogger(__name__)
 #: Bound of `ManifestCache`.
@@ -169,10 +169,16 @@ class Store(Records):
 
     def find(self, digest: Digest) -> Artifact | None:
         """The artifact with this digest of any algorithm; aliases are known only after verification (H11)."""
-        if digest.algorithm == "sha256":
-            return self.artifact(digest.hex)
-        sha256 = self.catalog.aliases.get(digest)
+        sha256 = self.sha256_of(digest)
         return None if sha256 is None else self.artifact(sha256)
+
+    def sha256_of(self, digest: Digest) -> str | None:
+        """The sha256 of the bytes that have this digest, if that was ever verified (H11)."""
+        return digest.hex if digest.algorithm == "sha256" else self.catalog.aliases.get(digest)
+
+    def digests(self, sha256: str) -> frozenset[Digest]:
+        """Every digest that was verified for the bytes with this one."""
+        return frozenset({Digest("sha256", sha256), *self.catalog.digests.get(sha256, ())})
 
     async def obtain_artifact(self, sha256: str) -> Artifact | None:
         """Like `artifact`, but what is suspect or fails the cheap check is re-hashed: kept or put away."""
@@ -188,7 +194,7 @@ class Store(Records):
         Costs a few look-ups when nothing is.
         """
         for digest in digests:
-            sha256 = digest.hex if digest.algorithm == "sha256" else self.catalog.aliases.get(digest, "")
+            sha256 = self.sha256_of(digest) or self.catalog.claimed.get(digest, "")
             artifact, tree = self.catalog.artifacts.get(sha256), self.catalog.trees.get(sha256)
             if artifact is not None and self.is_suspect(artifact):
                 await self.obtain_artifact(sha256)
@@ -203,7 +209,7 @@ class Store(Records):
             await self.damaged_artifact(sha256)
             return False
         if sha256 in self.catalog.artifacts:
-            self.catalog.put_artifact(renewed, ())
+            self.catalog.put_artifact(*renewed)
         return True
 
     async def publish_artifact(
@@ -236,19 +242,37 @@ class Store(Records):
         if self.artifact(sha256) is not None:
             await asyncio.to_thread(path.unlink, True)
             row = self.catalog.artifacts[sha256]
+            if not digests <= self.digests(sha256):
+                await asyncio.to_thread(artifacts.amend_sidecar, self.layout, sha256, digests=digests)
         else:
             row = await asyncio.to_thread(
                 artifacts.publish, self.layout, path, sha256, size, digests, filename, url, self._boot
             )
         self.catalog.put_artifact(row, digests)
+        if not self.catalog.origins.get(sha256):
+            self.catalog.put_origin(sha256, Origin("index", url), filename)
         return self._artifact(row)
+
+    async def remember_digests(self, artifact: Artifact) -> None:
+        """Keep digests that were computed over a stored artifact's bytes after it was published (H11)."""
+        row = self.catalog.artifacts.get(artifact.sha256)
+        if row is not None and not artifact.digests <= self.digests(artifact.sha256):
+            self.catalog.put_artifact(row, artifact.digests)
+            await asyncio.to_thread(
+                artifacts.amend_sidecar, self.layout, artifact.sha256, digests=artifact.digests
+            )
 
     async def damaged_artifact(self, sha256: str) -> None:
         """Forget an artifact and remove its file: it is fetched again when it is wanted."""
         if sha256 in self.catalog.artifacts:
             self.catalog.drop_artifact(sha256)
-            for path in (self.layout.artifact(sha256), self.layout.sidecar(sha256)):
-                await asyncio.to_thread(path.unlink, True)
+            await asyncio.to_thread(self.layout.artifact(sha256).unlink, True)
+            await self._drop_sidecar(sha256)
+
+    async def _drop_sidecar(self, sha256: str) -> None:
+        """The sidecar also says where a tree came from: it goes with the last of the two."""
+        if sha256 not in self.catalog.artifacts and sha256 not in self.catalog.trees:
+            await asyncio.to_thread(self.layout.sidecar(sha256).unlink, True)
 
     def _artifact(self, row: ArtifactRow) -> Artifact:
         return artifacts.as_artifact(self.layout, row, self.catalog.digests.get(row.sha256, ()))
@@ -374,6 +398,7 @@ class Store(Records):
         if sha256 in self.catalog.trees:
             self.catalog.drop_tree(sha256)
             await asyncio.to_thread(self._put_away, self.layout.tree(sha256))
+            await self._drop_sidecar(sha256)
 
     def _put_away(self, path: Path) -> None:
         away = self.layout.draft()

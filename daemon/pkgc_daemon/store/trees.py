@@ -5,6 +5,7 @@ Every function is synchronous and blocks (except `is_intact`, one stat); `store`
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import stat
@@ -15,6 +16,7 @@ from pathlib import Path
 from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
 from pkgc_daemon.archives.wheel import translate_os_error, unpack_wheel
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store import artifacts
 from pkgc_daemon.store.catalog import Catalog, TreeRow
 from pkgc_daemon.store.filesystem import remove_tree, write_atomically
 from pkgc_daemon.store.layout import Layout, is_sha256
@@ -146,11 +148,7 @@ def recheck(layout: Layout, sha256: str, boot: str, used: float) -> tuple[TreeRo
             for status in (os.stat(root / entry.path),)
         )
         if renewed != manifest.files:
-            manifest = Manifest(
-                manifest.sha256, manifest.filename, manifest.name, manifest.version, manifest.dist_info,
-                manifest.data_dir, manifest.root_is_purelib, renewed, manifest.console_scripts,
-                manifest.gui_scripts,
-            )  # fmt: skip
+            manifest = dataclasses.replace(manifest, files=renewed)
             write_atomically(layout.manifest(sha256), manifest_to_bytes(manifest), layout.temporary)
         return _row(layout, manifest, boot, used), manifest
     except OSError:
@@ -158,11 +156,25 @@ def recheck(layout: Layout, sha256: str, boot: str, used: float) -> tuple[TreeRo
 
 
 def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
-    """Give rows to trees that have none, as suspects; what has no readable manifest is removed."""
+    """Give rows to trees that have none, as suspects; returns how many.
+
+    What has no readable manifest is removed, and so is what nobody knows the origin of: an environment could
+    not record where such files came from. Call it after `artifacts.adopt`.
+    """
     count = 0
     for folder in os.scandir(layout.trees):
         for entry in os.scandir(folder.path):
-            if entry.name in catalog.trees or not is_sha256(entry.name):
+            if not is_sha256(entry.name) or (entry.name in catalog.trees and entry.name in catalog.origins):
+                continue
+            note = None if entry.name in catalog.origins else artifacts.read_sidecar(layout, entry.name)
+            if note is not None:
+                artifacts.restore(catalog, entry.name, note)
+            if entry.name not in catalog.origins:
+                warn(f"the tree {entry.name} is removed: nothing says where it came from")
+                catalog.drop_tree(entry.name)
+                os.rename(entry.path, layout.draft())
+                continue
+            if entry.name in catalog.trees:
                 continue
             try:
                 row = _row(layout, read_manifest(layout, entry.name), "", time.time())

@@ -136,6 +136,19 @@ BAD: dict[str, Callable[[], BuiltWheel]] = {
     "file directly in data": lambda: make_wheel("a", "1", data={"x": ""}),
     "folder in scripts": lambda: make_wheel("a", "1", data={"scripts/d/x": ""}),
     "data of another project": lambda: make_wheel("a", "1", {"b-1.data/purelib/x.py": ""}),
+    "records of another project in purelib": lambda: make_wheel(
+        "a", "1", data={"purelib/b-1.dist-info/RECORD": ""}
+    ),
+    "records of another project in platlib": lambda: make_wheel(
+        "a", "1", data={"platlib/b-1.Dist-Info/METADATA": ""}
+    ),
+    "records of another project in data": lambda: make_wheel(
+        "a", "1", data={"data/lib/python3.11/site-packages/b-1.dist-info/RECORD": ""}
+    ),
+    "old records": lambda: make_wheel("a", "1", {"b.egg-info/PKG-INFO": "Name: b\n"}),
+    "old records in data": lambda: make_wheel("a", "1", data={"data/lib64/x/b-1-py3.11.egg-info": ""}),
+    "its own RECORD twice": lambda: make_wheel("a", "1", data={f"purelib/{DIST}/RECORD": ""}),
+    "its own provenance": lambda: make_wheel("a", "1", data={f"platlib/{DIST}/provenance_url.json": ""}),
     "pyvenv.cfg": lambda: make_wheel("a", "1", data={"data/pyvenv.cfg": ""}),
     "pkgc's journal": lambda: make_wheel("a", "1", data={"data/.pkgc/journal": ""}),
     "bin as a file": lambda: make_wheel("a", "1", data={"data/bin": ""}),
@@ -233,3 +246,18 @@ def test_a_damaged_manifest_is_an_error_not_a_crash() -> None:
     for data in (b"", b"\x00", b"\x81\xa6format\x02", b"garbage" * 10):
         with pytest.raises(PkgcError, match="manifest"):
             manifest_from_bytes(data)
+
+
+def test_folders_that_are_called_like_records_may_be_deeper(tmp_path: Path) -> None:
+    """setuptools vendors packages with their .dist-info: those are nobody's installed distributions."""
+    wheel = make_wheel(
+        "a",
+        "1",
+        {"a/_vendor/b-1.dist-info/METADATA": "Name: b\n", "a.py": ""},
+        data={"purelib/a/c-1.dist-info/METADATA": "", f"purelib/{DIST}/licenses/LICENSE": ""},
+        requires_python=">=3.8",
+    )
+    manifest = unpack(wheel, tmp_path)
+    assert "a/_vendor/b-1.dist-info/METADATA" in {entry.path for entry in manifest.files}
+    assert manifest.requires_python == ">=3.8"
+    assert manifest_from_bytes(manifest_to_bytes(manifest)) == manifest

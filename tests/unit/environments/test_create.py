@@ -36,7 +36,8 @@ def test_as_python_m_venv_makes_it(python: str, tmp_path: Path) -> None:
     subprocess.run([python, "-I", "-m", "venv", "--without-pip", "--symlinks", theirs], check=True)
     ours = tmp_path / "new" / "my env"
     result = make(python, ours)
-    assert result["created"] == [str(tmp_path / "new")]
+    assert result["folders"] == [str(tmp_path / "new"), str(ours)]
+    assert sorted(result["created"]) == sorted(str(path) for path in ours.iterdir())
     assert set(tree(ours)) | {".gitignore"} == set(tree(theirs)) | {".gitignore"}
     for path in tree(theirs):
         mine, other = ours / path, theirs / path

@@ -158,10 +158,15 @@ def test_damage_is_seen(env: Environment) -> None:
     env.add("whole", "1.0")
     env.add("no-metadata", "1.0", "no_metadata-1.0.dist-info", METADATA=None)
     env.add("gone", "1.0")
-    record = 'tool.py,,\n../../../bin/tool,,\n../../../share/doc,,\n"we,ird.py",,\n'
+    record = (
+        "tool-1.0.dist-info/METADATA,,\ntool.py,,\n../../../bin/tool,,\n"
+        '../../../share/doc,,\n../../../../elsewhere,,\n"we,ird.py",,\n'
+    )
     env.add("tool", "1.0", RECORD=record)
     (env.site / "we,ird.py").write_text("")
     (env.prefix / "bin" / "tool").write_text("")
+    (env.prefix / "share").mkdir()
+    (env.prefix / "share" / "doc").write_text("")
     assert env.installed()["tool"].damaged is None
     (env.prefix / "bin" / "tool").unlink()
     (env.site / "gone.py").unlink()
@@ -184,7 +189,8 @@ def test_two_records_of_one_project_are_both_reported(env: Environment) -> None:
 def test_without_record_nothing_is_removable(env: Environment) -> None:
     """D2."""
     env.add("demo", "1.0", RECORD=None)
-    assert not env.installed()["demo"].removable
+    found = env.installed()["demo"]
+    assert (found.removable, found.obstacle, found.damaged) == (False, "RECORD is missing", None)
 
 
 def test_older_forms(env: Environment, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_an_environment_is_accepted(virtual: Interpreter) -> None:
             "externally-managed",
         ),
         ({}, "/somewhere/env2", "wrong-environment"),
+        ({"executable": "/somewhere/env/bin/python3"}, "/somewhere/env", "broken-environment"),
         ({"paths": {"purelib": "/somewhere/env-evil/lib"}}, "/somewhere/env", "paths-outside"),
         ({"paths": {"purelib": "/somewhere/env/../lib"}}, "/somewhere/env", "paths-outside"),
         ({"paths": {"purelib": "lib"}}, "/somewhere/env", "paths-outside"),

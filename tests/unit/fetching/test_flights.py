@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,9 @@ class Recorder(Silent):
         self.finishes += 1
 
     def detail(self, message: str) -> None:
+        self.details.append(message)
+
+    def retrying(self, message: str) -> None:
         self.details.append(message)
 
 
@@ -364,6 +367,74 @@ async def test_stale_and_foreign_leftovers_are_swept(server: IndexServer, bench:
     assert bench.leftovers() == []
 
 
+async def test_a_part_that_somebody_shortened_is_not_filled_with_zeros(
+    server: IndexServer, bench: Bench
+) -> None:
+    """Bytes that are gone are fetched again; a hole under a right hash would be installed for ever."""
+    url = server.add(BIG, NAME)
+    server.behave(NAME, Behaviour(truncate_after=2_000_000), Behaviour(delay=0.2))
+    task = asyncio.create_task(bench.get(url, digest(BIG)))
+    await until(lambda: bench.reporter.shown >= 2_000_000)
+    await asyncio.sleep(0.1)
+    (part,) = bench.incoming.glob("*.part")
+    os.truncate(part, 1000)
+    assert (await task).path.read_bytes() == BIG
+    assert [hit.status for hit in server.log] == [200, 206, 200]
+    assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_a_part_that_was_swapped_meanwhile_is_not_published(
+    server: IndexServer, bench: Bench, how: str
+) -> None:
+    url = server.add(BIG, NAME)
+    server.behave(NAME, Behaviour(rate=4_000_000))
+    task = asyncio.create_task(bench.get(url, digest(BIG)))
+    await until(lambda: list(bench.incoming.glob("*.part")) and bench.reporter.shown > 600_000)
+    (part,) = bench.incoming.glob("*.part")
+    part.unlink()
+    if how == "replaced":
+        part.write_bytes(b"\0" * len(BIG))
+    assert (await task).path.read_bytes() == BIG
+    assert len(server.log) == 2
+
+
+async def _leave_complete(bench: Bench, url: str, *allowed: Digest) -> Path:
+    """Every byte arrives, the publication fails, the partial file stays."""
+
+    async def full() -> None:
+        raise PkgcError("disk-full", "full")
+
+    bench.gate = full
+    assert (await bench.fails(url, *allowed)).code == "disk-full"
+    bench.gate = None
+    (part,) = bench.incoming.glob("*.part")
+    return part
+
+
+async def test_a_complete_part_without_a_digest_is_asked_about(server: IndexServer, bench: Bench) -> None:
+    """What a URL serves may have changed since; without a hash in hand only the server knows."""
+    url = server.add(BIG, NAME)
+    await _leave_complete(bench, url)
+    new = BIG[::-1]
+    server.behave(NAME, Behaviour(times=None, data=new))
+    assert (await bench.get(url)).path.read_bytes() == new
+
+
+async def test_a_complete_part_of_a_known_hash_needs_no_request_and_heals(
+    server: IndexServer, bench: Bench
+) -> None:
+    url = server.add(BIG, NAME)
+    await _leave_complete(bench, url, digest(BIG))
+    assert (await bench.get(url, digest(BIG))).path.read_bytes() == BIG
+    assert len(server.log) == 1
+    other = server.add(SMALL + BIG, "other.whl")
+    part = await _leave_complete(bench, other, digest(SMALL + BIG))
+    with part.open("r+b") as stream:
+        stream.write(b"damage")
+    assert (await bench.get(other, digest(SMALL + BIG))).path.read_bytes() == SMALL + BIG
+
+
 # -- many waiters --------------------------------------------------------------------------------------
 
 
@@ -467,6 +538,127 @@ async def test_a_stalling_url_moves_on_without_waiting_for_its_retries(
     await asyncio.gather(bench.get(bad, digest(BIG)), bench.get(good, digest(BIG)))
     assert len([hit for hit in server.log if hit.path.startswith("/files/bad/")]) == 1
     assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize("difference", ["userinfo", "token"])
+async def test_routes_that_differ_in_credentials_only_do_not_share_a_file(
+    server: IndexServer, bench: Bench, difference: str
+) -> None:
+    """B's 401 once unlinked A's file; A went on in an empty one, and zeros were published as the wheel."""
+    url = server.add(BIG, NAME)
+    if difference == "userinfo":
+        mine, theirs = (url.replace("//", f"//{user}@") for user in ("a:1", "b:2"))
+    else:
+        mine, theirs = (f"{url}?token={user}" for user in ("a", "b"))
+    server.behave(NAME, Behaviour(rate=8_000_000, truncate_after=2_000_000), Behaviour(status=401))
+    first = asyncio.create_task(bench.get(mine, digest(BIG)))
+    await until(lambda: bench.reporter.shown > 300_000)
+    second = asyncio.create_task(bench.get(theirs, digest(BIG)))
+    assert (await first).path.read_bytes() == BIG
+    assert (await second).sha256 == digest(BIG).hex
+    assert [hit.status for hit in server.log] == [200, 401, 206]
+    assert ranges(server)[2] == "bytes=2000000-"
+    assert bench.leftovers() == []
+    assert bench.fetcher._names == set()
+
+
+async def test_a_slow_source_holds_nobody_who_has_a_faster_one(server: IndexServer, tmp_path: Path) -> None:
+    """Who joins the flight of a trickling mirror must not wait for it when his own index is fast."""
+    bench = Bench(tmp_path, slow_window=0.5)
+    slow, fast = server.add(BIG, NAME, index="slow"), server.add(BIG, NAME, index="fast")
+    server.behave(f"/files/slow/{NAME}", Behaviour(times=None, rate=60_000))
+    began = asyncio.get_running_loop().time()
+    first = asyncio.create_task(bench.get(slow, digest(BIG)))
+    await until(lambda: bench.reporter.shown > 0)
+    second = asyncio.create_task(bench.get(fast, digest(BIG)))
+    assert {one.sha256 for one in await asyncio.gather(first, second)} == {digest(BIG).hex}
+    assert asyncio.get_running_loop().time() - began < 5
+    assert len(server.log) == 2
+    assert bench.leftovers() == []
+    await bench.close()
+
+
+async def test_a_slow_source_goes_on_where_it_was_if_the_other_fails(
+    server: IndexServer, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, slow_window=0.5)
+    data = BIG[:200_000]
+    slow, dead = server.add(data, NAME, index="slow"), server.add(data, NAME, index="dead")
+    server.behave(f"/files/slow/{NAME}", Behaviour(times=None, rate=90_000))
+    server.behave(f"/files/dead/{NAME}", Behaviour(times=None, status=404))
+    got = await asyncio.gather(bench.get(slow, digest(data)), bench.get(dead, digest(data)))
+    assert {one.sha256 for one in got} == {digest(data).hex}
+    asked = [hit for hit in server.log if "/slow/" in hit.path]
+    assert len(asked) == 2
+    assert asked[1].range is not None
+    await bench.close()
+
+
+async def test_slow_sources_do_not_take_turns_for_ever(server: IndexServer, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, slow_window=0.5)
+    data = BIG[:100_000]
+    urls = [server.add(data, NAME, index=name) for name in ("one", "two")]
+    server.behave(NAME, Behaviour(times=None, rate=70_000, ranges=False, etag=None))
+    await asyncio.gather(*(bench.get(url, digest(data)) for url in urls))
+    assert len(server.log) == 2
+    await bench.close()
+
+
+async def test_the_only_source_may_be_slow(server: IndexServer, tmp_path: Path) -> None:
+    bench = Bench(tmp_path, slow_window=0.2)
+    data = BIG[:60_000]
+    url = server.add(data, NAME)
+    server.behave(NAME, Behaviour(times=None, rate=60_000, ranges=False, etag=None))
+    await asyncio.gather(bench.get(url, digest(data)), bench.get(url, digest(data)))
+    assert len(server.log) == 1
+    await bench.close()
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_waiter_that_comes_while_digests_are_computed_is_judged_by_its_own(
+    server: IndexServer, bench: Bench, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    """Its algorithm was not among those looked at when it joined: right bytes once were called wrong."""
+    url = server.add(SMALL, NAME)
+    server.behave(NAME, Behaviour(delay=0.2))
+    hashing, go_on = asyncio.Event(), asyncio.Event()
+    plain, flights = bench.fetcher._hash, bench.fetcher._flights
+
+    async def slowly(path: Path, algorithms: Iterable[str]) -> frozenset[Digest]:
+        hashing.set()
+        await go_on.wait()
+        return await plain(path, algorithms)
+
+    monkeypatch.setattr(bench.fetcher, "_hash", slowly)
+
+    def two(algorithm: str, data: bytes) -> tuple[Digest, Digest]:
+        return digest(data, algorithm), digest(b"sdist", algorithm)
+
+    first = asyncio.create_task(bench.get(url, *two("sha256", SMALL)))
+    await until(lambda: any(route.tried for flight in flights.values() for route in flight.routes.values()))
+    # The first one's algorithms are taken by now, and its bytes are not here yet.
+    second = asyncio.create_task(bench.get(url, *two("sha512", SMALL)))
+    await asyncio.wait_for(hashing.wait(), 5)
+    late = asyncio.create_task(bench.get(url, *two("sha384", SMALL if right else b"no")))
+    await asyncio.sleep(0.02)
+    go_on.set()
+    await asyncio.gather(first, second)
+    if right:
+        assert digest(SMALL, "sha384") in (await late).digests
+    else:
+        with pytest.raises(PkgcError, match="none of the hashes"):
+            await late
+    assert len(server.log) == 1
+
+
+async def test_each_waiter_of_wrong_bytes_hears_what_it_expected(server: IndexServer, bench: Bench) -> None:
+    url = server.add(SMALL, NAME)
+    server.behave(NAME, Behaviour(delay=0.1))
+    wanted = [(digest(b"1"), digest(b"2")), (digest(b"3"), digest(b"4"))]
+    errors = await asyncio.gather(*(bench.fails(url, *pair) for pair in wanted))
+    for pair, error in zip(wanted, errors, strict=True):
+        assert str(pair[0]) in (error.context or "")
+    assert len(server.log) == 1
 
 
 async def test_if_every_url_fails_each_waiter_hears_of_its_own(server: IndexServer, bench: Bench) -> None:
@@ -613,7 +805,7 @@ async def test_a_failed_publication_reaches_every_waiter_and_the_next_one_succee
     assert {error.code for error in errors} == {"disk-full"}
     bench.gate = None
     await bench.get(url)
-    assert len(server.log) == 1, "the complete file was kept and needed no request"
+    assert [hit.status for hit in server.log] == [200, 304], "the complete file was kept"
 
 
 async def test_an_unexpected_failure_hangs_nobody(server: IndexServer, bench: Bench) -> None:

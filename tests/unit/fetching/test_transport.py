@@ -14,6 +14,7 @@ import trustme
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching import transport as module
+from pkgc_daemon.fetching.failures import for_status
 from pkgc_daemon.fetching.patience import PatienceLimits
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.reporting import Silent
@@ -338,3 +339,36 @@ async def test_a_dead_proxy_is_blamed_without_its_password(server: IndexServer, 
     error = await fails(transport, "http://index.test/simple/demo/", options)
     assert error.code == "proxy-failure"
     assert "s3cret" not in str(error.to_wire())
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "words"),
+    [
+        (Behaviour(times=None, redirect="ftp://h.test/"), "bad-redirect", "index URL"),
+        (Behaviour(times=None, truncate_after=3), "download-failed", "Try again"),
+    ],
+)
+async def test_failures_say_what_to_do(
+    server: IndexServer, transport: Transport, behaviour: Behaviour, code: str, words: str
+) -> None:
+    server.behave("/simple/demo/", behaviour)
+    server.add(b"x" * 100, "demo-1.0-py3-none-any.whl")
+    with pytest.raises(PkgcError) as caught:
+        await transport.get_page(f"{server.url}demo/", {}, IndexOptions(), Silent())
+    assert caught.value.code == code
+    assert words in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 418, 429, 500, 503])
+def test_every_status_has_a_hint(status: int) -> None:
+    assert for_status(status, {}, "https://h.test/").error.hint
+
+
+async def test_a_page_below_a_path_with_an_at_sign_keeps_its_url(
+    server: IndexServer, transport: Transport
+) -> None:
+    """Its links are relative to it; some indexes have such paths."""
+    server.put("/feed@view/simple/demo/", b"{}")
+    url = server.origin.replace("//", "//u:p@") + "/feed@view/simple/demo/"
+    page = await transport.get_page(url, {}, IndexOptions(), Silent())
+    assert page.url == f"{server.origin}/feed@view/simple/demo/"

@@ -56,7 +56,7 @@ def test_every_kind_of_value() -> None:
             "constraint": (f"{folder}/c.txt",),
             "cert": f"{folder}/ca.pem",
         },
-        cache={"dir": "/home/u/.config/cache", "max-size": 20_000_000_000},
+        cache={"dir": "/home/u/.config/pkgc/../cache", "max-size": 20_000_000_000},
         network={"concurrent-downloads": 8, "stall-timeout": 12.0, "connect-timeout": 1.5},
         path=PATH,
     )

@@ -93,6 +93,16 @@ def test_a_config_file_of_ones_own_replaces_the_users() -> None:
     assert found.index_url == "https://user"
 
 
+def test_what_pip_would_obey_and_pkgc_does_not_is_named() -> None:
+    """An organisation's constraint or require-hashes must not vanish without a word."""
+    contents = {"/etc/pip.conf": b"[global]\nrequire-hashes = yes\n[install]\nno-binary = :all:\n"}
+    found = merge_pip_configuration(contents, {"PIP_CONSTRAINT": "c.txt"}, home="/h")
+    assert found.require_hashes == "/etc/pip.conf"
+    assert found.ignored == ("constraint (PIP_CONSTRAINT)", "no-binary (/etc/pip.conf)")
+    found = merge_pip_configuration(contents, {"PIP_REQUIRE_HASHES": "0"}, home="/h")
+    assert found.require_hashes is None
+
+
 def test_paths_start_at_the_callers_home() -> None:
     """Not at the daemon's."""
     env = {"PIP_CERT": "~/ca.pem", "PIP_CLIENT_CERT": "/c.pem"}

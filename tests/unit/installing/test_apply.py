@@ -8,11 +8,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing.apply import apply_plan
 from pkgc_daemon.installing.layout import WORK
@@ -228,11 +230,37 @@ def test_overlap_warns_and_the_later_name_wins_in_any_order(
 
 
 def test_removing_the_winner_of_an_overlap_is_not_silent(env: Env) -> None:
-    """The loser's file cannot come back by itself; without a word it would stay broken."""
+    """The loser's file cannot come back by itself: it is asked for, and else there is a warning."""
     env.apply([make_wheel(name, "1", {"shared.py": name}) for name in ("alpha", "zeta")])
-    (warning,) = env.apply(remove=["zeta-1.dist-info"])["warnings"]
+    before = env.state()
+    asked = env.apply(remove=["zeta-1.dist-info"])
+    assert (asked["status"], asked["names"]) == ("reinstall", ["alpha"])
+    assert env.state() == before
+    (warning,) = env.apply(remove=["zeta-1.dist-info"], settled=["alpha"])["warnings"]
     assert "reinstall alpha" in warning
     assert (env.site / "shared.py").exists()
+
+
+def test_overlap_is_undone_by_installing_the_loser_again(env: Env) -> None:
+    """Also when the winner is upgraded to a version without the file."""
+    alpha, zeta = (make_wheel(name, "1", {"shared.py": name}) for name in ("alpha", "zeta"))
+    env.apply([alpha, zeta])
+    later = make_wheel("zeta", "2")
+    assert env.apply([later], remove=["zeta-1.dist-info"])["status"] == "reinstall"
+    result = env.apply([later, alpha], remove=["zeta-1.dist-info", "alpha-1.dist-info"])
+    assert (result["status"], result["warnings"]) == ("done", [])
+    assert (env.site / "shared.py").read_text() == "alpha"
+
+
+@pytest.mark.parametrize("again", ["alpha", "zeta"])
+def test_reinstalling_one_of_two_that_overlap_asks_nothing(env: Env, again: str) -> None:
+    """The winner brings its own bytes again, and the loser's were not there."""
+    wheels = {name: make_wheel(name, "1", {"shared.py": name}) for name in ("alpha", "zeta")}
+    env.apply(list(wheels.values()))
+    result = env.apply([wheels[again]], remove=[f"{again}-1.dist-info"])
+    assert result["status"] == "done"
+    assert not any("reinstall" in text for text in result["warnings"])
+    assert (env.site / "shared.py").read_text() == "zeta"
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -247,12 +275,145 @@ def test_strict_refuses_overlaps_before_any_change(env: Env, together: bool) -> 
     assert env.state() == before
 
 
-def test_a_file_that_nobody_owns_is_replaced_with_a_warning(env: Env) -> None:
+def test_strict_refuses_overlaps_that_are_there_already(env: Env) -> None:
+    """Else the same command fails in a new environment and passes in an old one."""
+    env.apply([make_wheel(name, "1", {"shared.py": name}) for name in ("alpha", "zeta")])
+    before = env.state()
+    for more in ("strict", "only_check"):
+        args = env.args() | {more: True}
+        with pytest.raises(PkgcError, match="alpha and zeta both have") as caught:
+            apply_plan(args)
+        assert caught.value.code == "overlapping-files"
+    assert env.state() == before
+    assert env.apply(remove=["zeta-1.dist-info"], only_check=True)["status"] == "checked"
+
+
+def test_check_of_a_missing_environment_knows_its_overlaps(env: Env, tmp_path: Path) -> None:
+    """--dry-run --strict fails as the sync would; commands of both packages count."""
+    wheels = [
+        make_wheel(name, "1", {f"{name}.py": ""}, entry_points={"console_scripts": {"tool": f"{name}:x"}})
+        for name in ("alpha", "zeta")
+    ]
+    more: dict[str, Any] = {
+        "venv": str(tmp_path / "new"),
+        "interpreter": None,
+        "create": {"python": "/nowhere", "version": "3.11.1"},
+        "only_check": True,
+    }
+    with pytest.raises(PkgcError, match="bin/tool"):
+        env.apply(wheels, **more)
+    assert env.apply(wheels[:1], **more)["status"] == "checked"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_nobody_owns_is_replaced_with_a_warning(env: Env, tmp_path: Path) -> None:
     (env.site / "demo.py").write_text("mine")
-    (env.site / "pkg").write_text("a file where a folder comes")
+    (tmp_path / "elsewhere").mkdir()
+    (env.site / "pkg").symlink_to(tmp_path / "elsewhere")
     result = env.apply([make_wheel("demo", "1", {"demo.py": "theirs", "pkg/x.py": ""})])
     assert (env.site / "demo.py").read_text() == "theirs"
     assert len(result["warnings"]) == 2
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_folder_never_replaces_a_file(env: Env, owned: bool) -> None:
+    """Whoever's it is: the same lock in a new environment is refused too."""
+    if owned:
+        env.apply([make_wheel("one", "1", {"x": "file"})])
+    else:
+        (env.site / "x").write_text("mine")
+    before = env.state()
+    with pytest.raises(PkgcError) as caught:
+        env.apply([make_wheel("two", "1", {"x/y.py": ""})])
+    assert caught.value.code == "path-conflict"
+    assert env.state() == before
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+def test_modes_follow_the_umask_of_the_caller(env: Env, umask: int, mode: str) -> None:
+    """A daemon with another umask would make environments that others may write, or may not use."""
+    before = os.umask(0o027)
+    try:
+        env.apply([full_wheel()], umask=umask, link_mode=mode, compile=True)
+    finally:
+        os.umask(before)
+    own = {"bin", "bin/python", "lib", f"lib/python{MINOR}", SITE, "lib64", "pyvenv.cfg"}
+    for path, (kind, _) in env.state().items():
+        found = (env.prefix / path).lstat()
+        if path in own or (found.st_nlink > 1 and kind != "folder"):
+            continue
+        wanted = (0o666 if kind == "file" else 0o777) & ~umask
+        if path.endswith(".pyc") and mode == "hardlink":
+            wanted &= 0o644  # the mode of its source, made writable
+        assert oct(found.st_mode & 0o777) == oct(wanted), path
+    assert oct((env.prefix / ".lock").stat().st_mode & 0o777) == oct(0o666 & ~umask)
+
+
+@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+def test_compiling_makes_up_for_what_was_not_compiled(env: Env, mode: str) -> None:
+    """--compile-bytecode on an environment that is right but for its bytecode must not do nothing."""
+    wheel = make_wheel("demo", "1", {"demo/a.py": "x = 1\n", "demo/b c.py": "", "demo/bad.py": "(\n"})
+    env.apply([wheel], link_mode=mode)
+    assert env.apply(compile=True)["compiled"] == 2
+    folder = env.site / "demo" / "__pycache__"
+    compiled = sorted(folder.iterdir())
+    assert [path.name.partition(".")[0] for path in compiled] == ["a", "b c"]
+    assert str(env.site / "demo" / "a.py").encode() in compiled[0].read_bytes()
+    stamps = [path.stat().st_mtime_ns for path in compiled]
+    assert env.apply(compile=True)["compiled"] == 0
+    assert [path.stat().st_mtime_ns for path in compiled] == stamps
+    compiled[0].write_bytes(compiled[0].read_bytes()[:12] + b"\1\2\3\4")
+    # With a change: what stays is compiled with it.
+    assert env.apply([make_wheel("other", "1", {"other.py": ""})], compile=True)["compiled"] == 1
+    assert (env.site / "__pycache__").exists()
+    env.apply(remove=["demo-1.dist-info"])
+    assert not (env.site / "demo").exists()
+
+
+def test_compiling_again_starts_no_python(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a file cannot be compiled: an up-to-date check stays a few milliseconds."""
+    env.apply([make_wheel("demo", "1", {"demo/a.py": "", "demo/bad.py": "(\n"})], compile=True)
+    env.apply(compile=True)
+
+    def refuse(*args: object, **more: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert env.apply(compile=True)["compiled"] == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "purelib/zzz-1.0.dist-info/METADATA",
+        "purelib/demo-1.dist-info/RECORD",
+        "platlib/demo-1.dist-info/INSTALLER",
+        "purelib/demo-1.dist-info/METADATA",
+        "purelib/zzz.egg-info/PKG-INFO",
+        "purelib/ZZZ-1.DIST-INFO/METADATA",
+        f"data/{SITE}/zzz-1.0.dist-info/METADATA",
+        f"data/{SITE}/zzz.egg-info",
+        f"data/lib64/python{MINOR}/site-packages/zzz-1.0.dist-info/provenance_url.json",
+    ],
+)
+def test_no_wheel_smuggles_in_another_distribution(env: Env, path: str) -> None:
+    """It would be taken for one that was installed and verified; unpacking refuses it too."""
+    item = env.item(make_wheel("demo", "1", data={"purelib/other.py": "x"}))
+    tree, (kind, _, rest) = Path(item["tree"], "demo-1.data"), path.partition("/")
+    (tree / kind / rest).parent.mkdir(parents=True, exist_ok=True)
+    (tree / "purelib/other.py").rename(tree / kind / rest)
+    manifest = manifest_from_bytes(Path(item["manifest"]).read_bytes())
+    files = tuple(
+        entry._replace(path=f"demo-1.data/{path}") if entry.path.endswith("other.py") else entry
+        for entry in manifest.files
+    )
+    Path(item["manifest"]).write_bytes(manifest_to_bytes(replaced(manifest, files=files)))
+    before = env.state()
+    with pytest.raises(PkgcError) as caught:
+        env.apply([item])
+    assert caught.value.code == "bad-wheel"
+    assert env.state() == before
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -339,7 +500,19 @@ def test_bytecode_names_the_final_place_and_is_current(env: Env) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    ["data/pyvenv.cfg", "data/bin/python", "data/lib64/../../x", "scripts/python3", "scripts/Activate.ps1"],
+    [
+        "data/pyvenv.cfg",
+        "data/bin/python",
+        "data/lib64/../../x",
+        "scripts/python3",
+        "scripts/Activate.ps1",
+        "data/bin/activate/x",
+        "data/bin/python/deep/x",
+        "data/pyvenv.cfg/x",
+        "data/.pkgc-create/.moving",
+        "data/.pkgc/journal",
+        "data/.lock/x",
+    ],
 )
 def test_the_environment_itself_is_never_replaced(env: Env, data: str) -> None:
     """Also where a manifest says so: this is the last gate before the user's interpreter."""

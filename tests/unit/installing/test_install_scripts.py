@@ -11,9 +11,25 @@ import pytest
 from pkgc_daemon.installing.records import parse_record, quoted, record_hash, render_entries
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
 from pkgc_daemon.vocabulary import FileEntry
+from tests.support import interpreters
 
 
-@pytest.mark.parametrize("folder", ["plain", "with space", "quo\"te's $HOME", "long" * 40])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "plain",
+        "with space",
+        "quo\"te's $HOME",
+        "long" * 40,
+        "a ''' b",
+        "''' '",
+        "back \\N \\u \\",
+        "tick `id` $x \\$y",
+        "new\nline",
+        "coding:nonsense",
+        "ünï cödé",
+    ],
+)
 def test_scripts_start_wherever_the_environment_lies(tmp_path: Path, folder: str) -> None:
     """E3: a shebang with a space, or of more than 127 bytes, is not understood by the kernel."""
     python = tmp_path / folder / "python"
@@ -27,10 +43,14 @@ def test_scripts_start_wherever_the_environment_lies(tmp_path: Path, folder: str
         [str(script), "a b"],
         capture_output=True,
         text=True,
-        env={"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "ignore"},
+        env={"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "error"},
         check=False,
     )
-    assert (ran.stdout, ran.returncode) == ("a b\n", 3), ran.stderr
+    assert (ran.stdout, ran.returncode, ran.stderr) == ("a b\n", 3, "")
+    known = (interpreters.find(f"3.{minor}") for minor in range(8, 15))
+    for other in (one for one in known if one is not None):
+        code = f"import sys; compile(open({str(script)!r}, 'rb').read(), 'tool', 'exec')"
+        subprocess.run([other.path, "-I", "-W", "error", "-c", code], check=True)
 
 
 def test_only_python_shebangs_are_rewritten_and_arguments_dropped() -> None:

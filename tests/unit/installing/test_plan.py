@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.installing.plan import make_plan
+from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.vocabulary import Digest, Installed, Origin, Plan, Wanted
 
 A = Digest("sha256", "a" * 64)
 B = Digest("sha256", "b" * 64)
 LONG = Digest("sha512", "c" * 128)
+MD5 = Digest("md5", "d" * 32)
+OTHER_MD5 = Digest("md5", "e" * 32)
 
 
 def have(name: str = "reg", version: str = "1.0", **more: Any) -> Installed:
@@ -57,20 +60,34 @@ def test_digests_that_cannot_be_compared_do_not_satisfy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("advertised", "kept"),
+    ("digests", "here", "elsewhere"),
     [
-        ({}, True),
-        ({"reg": frozenset({A, B})}, True),
-        ({"reg": frozenset({B})}, False),
-        ({"reg": frozenset()}, True),
-        ({"reg": frozenset({LONG})}, True),
+        ({A, B}, True, True),
+        ({A, MD5}, True, True),
+        ({B}, False, False),
+        (set(), True, False),
+        ({LONG}, True, False),
+        ({MD5}, True, False),
+        ({OTHER_MD5}, False, False),
     ],
 )
 def test_unhashed_pin_follows_what_the_index_serves_now(
-    advertised: dict[str, frozenset[Digest]], kept: bool
+    digests: set[Digest], here: bool, elsewhere: bool
 ) -> None:
-    """design.md 8, 'Origin of unhashed pins'; an index that says nothing comparable changes nothing."""
-    assert plan([want()], [ours(A)], advertised=advertised).is_noop is kept
+    """design.md 8, 'Origin of unhashed pins'; where no strong digest tells, the place of the file does."""
+    one = ours(A)
+    one = dataclasses.replace(one, hashes=one.hashes | {MD5})
+    assert one.origin is not None
+    assert plan([want()], [one]).is_noop, "nobody could be asked"
+    signed = dataclasses.replace(one.origin, url=one.origin.url + "?token=2#egg")
+    for origins, kept in (
+        ({one.origin}, here),
+        ({signed}, here),
+        ({dataclasses.replace(one.origin, index="https://other.example/simple/")}, elsewhere),
+        ({dataclasses.replace(one.origin, url="https://h.example/else.whl")}, elsewhere),
+    ):
+        served = {"reg": Served(frozenset(digests), frozenset(origins))}
+        assert plan([want()], [one], served=served).is_noop is kept
 
 
 def test_direct_url_never_satisfies_an_index_pin() -> None:

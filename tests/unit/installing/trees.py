@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class Env:
         self.interpreter: dict[str, Any] = {
             "executable": f"{prefix}/bin/python",
             "version": ".".join(map(str, sys.version_info[:3])),
+            "cache_tag": sys.implementation.cache_tag,
+            "pycache_magic": MAGIC_NUMBER.hex(),
             "prefix": prefix,
             "base_prefix": sys.base_prefix,
             "paths": {

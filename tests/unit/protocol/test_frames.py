@@ -156,3 +156,31 @@ def test_too_large_a_frame_is_not_sent() -> None:
     """The other side would refuse it: better an error here that names the size."""
     with pytest.raises(LocalProtocolError, match="over the limit"):
         encode({"t": "output", "stream": 1, "data": bytes(MAX_FRAME)})
+
+
+def widely(parts: int, each: bytes) -> bytes:
+    """A reply whose value is `parts` arrays of `MAX_ITEMS` elements, each of them `each`."""
+    array = b"\xdd" + MAX_ITEMS.to_bytes(4, "big") + each * MAX_ITEMS
+    return b"\x83\xa1t\xa5reply\xa2id\x01\xa5value" + bytes([0x90 + parts]) + array * parts
+
+
+@pytest.mark.parametrize("each", [b"\x80", b"\xc0", b"\xa1x", b"\xc4\x00", b"\x90"])
+def test_many_containers_together_are_refused_before_they_are_made(each: bytes) -> None:
+    """A limit for each array alone lets a frame of 32 MiB become gigabytes of empty maps."""
+    assert FrameDecoder(first_limit=MAX_FRAME).feed(frame(widely(4, each)))
+    body = frame(widely(6, each))
+    decoder = FrameDecoder(first_limit=MAX_FRAME)
+    tracemalloc.start()
+    with pytest.raises(RemoteProtocolError, match="elements"):
+        decoder.feed(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(body)
+
+
+@given(values)
+def test_counting_walks_every_kind_of_value(value: Any) -> None:
+    """The count must end where msgpack does, or bytes of a file would be taken for headers."""
+    padding = b"\xdf\xff\xff\xff\xff" * (MAX_HELLO // 5 + 1)
+    sent = {"t": "reply", "id": 1, "value": {"v": value, "data": padding}}
+    assert FrameDecoder(first_limit=MAX_FRAME).feed(encode(sent)) == [sent]

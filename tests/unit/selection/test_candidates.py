@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,10 @@ from pkgc_daemon.selection.candidates import (
     hash_possible,
     offline_choice,
     python_allowed,
+    source_urls,
 )
 from pkgc_daemon.selection.pages import PageFile
-from pkgc_daemon.vocabulary import Digest, Interpreter, Wanted
+from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Wanted
 
 TAGS = (
     "cp311-cp311-linux_x86_64",
@@ -114,9 +116,22 @@ def test_one_match_among_several_algorithms_is_enough() -> None:
     """H6."""
     sha512 = Digest("sha512", "1" * 128)
     assert hash_possible(frozenset({sha(1), sha512}), frozenset({sha(2), sha512}))
-    assert not hash_possible(frozenset({sha(1), sha512}), frozenset({sha(2)}))
+    assert not hash_possible(frozenset({sha(1), sha512}), frozenset({sha(2), Digest("sha512", "2" * 128)}))
+    # The lock may know this file by its sha512 alone, which the index does not advertise: the bytes can tell.
+    assert hash_possible(frozenset({sha(1), sha512}), frozenset({sha(2)}))
     assert hash_possible(frozenset({sha512}), frozenset({sha(2)}))
     assert hash_possible(frozenset(), frozenset({sha(2)}))
+
+
+def test_a_file_that_only_its_bytes_can_tell_follows_those_that_match() -> None:
+    """A lock of two algorithms: what may match is tried, after what does."""
+    sha512 = Digest("sha512", "1" * 128)
+    perhaps, match = (
+        listed("demo-1.0-2-py3-none-any.whl", sha(2)),
+        listed("demo-1.0-py3-none-any.whl", sha(1)),
+    )
+    choice = choose(pin(sha(1), sha512), [(MAIN, [perhaps, match])], TARGET)
+    assert names(choice) == [match.filename, perhaps.filename]
 
 
 def test_yanked_files_serve_a_pin_only_when_nothing_else_does() -> None:
@@ -199,8 +214,8 @@ KNOWN = {
         ((1, 2), {2}, StoredChoice(None, sha(2), KNOWN[sha(2)])),
         # 9 is unknown and might be better.
         ((1, 9), {1}, StoredChoice(None, sha(1), KNOWN[sha(1)])),
-        # 9 is unknown and cannot be better.
-        ((5, 9), {5}, StoredChoice(sha(5), sha(5), KNOWN[sha(5)])),
+        # 9 is unknown: even the best tag may be beaten, by a build tag or a local version.
+        ((5, 9), {5}, StoredChoice(None, sha(5), KNOWN[sha(5)])),
         ((3, 4), {3, 4}, StoredChoice(None, None, "")),
         ((1, 2), set(), StoredChoice(None, None, "")),
         ((), {1}, StoredChoice(None, None, "")),
@@ -220,6 +235,13 @@ def test_files_of_other_projects_and_versions_decide_nothing() -> None:
     known = {sha(1): "other-1.0-py3-none-any.whl", sha(2): "demo-2.0-py3-none-any.whl"}
     found = offline_choice(pin(sha(1), sha(2)), TARGET, known.get, lambda digest: True)
     assert found == StoredChoice(None, None, "")
+
+
+def test_sources_are_named_as_they_are_remembered() -> None:
+    """Else a cached pin costs a request, or an index that was not given has a say."""
+    options = IndexOptions(("http://me:secret@h.example/simple",), ("/links",))
+    assert source_urls(options) == {"http://h.example/simple", "/links"}
+    assert source_urls(replace(options, no_index=True)) == {"/links"}
 
 
 _FILES = [

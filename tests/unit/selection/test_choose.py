@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +12,11 @@ import pytest
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.reporting import Reporter, Silent
+from pkgc_daemon.selection import choose as choose_module
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.failures import nearest
 from pkgc_daemon.selection.indexes import IndexClient
+from pkgc_daemon.selection.pages import MAX_FILES
 from pkgc_daemon.selection.ports import CachedPage, PageResponse
 from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Place, Wanted
 
@@ -80,13 +82,16 @@ class Indexes:
     async def save_page(self, page: CachedPage) -> None:
         pass
 
+    async def drop_page(self, key: str) -> None:
+        pass
+
     async def touch_page(self, key: str, fresh_until: float) -> None:
         pass
 
     def remember_files(self, index: str, project: str, files: Iterable[tuple[Digest, str]]) -> None:
         self.remembered.append((index, project, list(files)))
 
-    def known_filename(self, digest: Digest) -> str | None:
+    def known_filename(self, digest: Digest, sources: frozenset[str] | None = None) -> str | None:
         return None
 
 
@@ -200,6 +205,51 @@ async def test_find_links_go_first(world: World, tmp_path: Path) -> None:
     assert (await world.urls(pin(1), options))[0].startswith("file:")
 
 
+async def test_every_index_can_be_asked_after_a_file_could_not_be_had(world: World) -> None:
+    """The first index lists the digest and has lost the file: the mirror that has it must be found."""
+    world.indexes.hosts = {"main.example": {PURE: 1}, "extra.example": {PURE: 1}}
+    began = world.indexes.clock()
+    assert await world.urls(pin(1), asked_at=began) == [f"http://main.example/{PURE}"]
+    urls = await world.urls(pin(1), asked_at=began, everywhere=True)
+    assert urls == [f"http://main.example/{PURE}", f"http://extra.example/{PURE}"]
+    assert world.indexes.requests == ["main.example", "extra.example"]
+    # That is no way around the order of indexes for a pin without a hash.
+    assert await world.urls(pin(), asked_at=began, everywhere=True) == [f"http://main.example/{PURE}"]
+
+
+async def test_a_local_index_that_is_not_there_is_told_from_a_missing_project(
+    world: World, tmp_path: Path
+) -> None:
+    """A typo in -i must not look like a missing package; a forgotten extra index is no obstacle."""
+    gone = (tmp_path / "gone").as_uri()
+    for wanted in (pin(), pin(1)):
+        error = await world.error(wanted, IndexOptions(indexes=(gone,)))
+        assert error.code == "index-unreadable"
+        assert f"the directory {tmp_path / 'gone'} does not exist" in error.message
+    there = IndexOptions(indexes=(tmp_path.as_uri(),))
+    assert (await world.error(pin(), there)).code == "unknown-package"
+    # Unhashed: a later index must not take the place of a first one that is not mounted.
+    world.indexes.hosts = {"main.example": {PURE: 1}, "extra.example": {"other-1.0-py3-none-any.whl": 2}}
+    assert (await world.error(pin(), IndexOptions(indexes=(gone, MAIN)))).code == "index-unreadable"
+    options = IndexOptions(indexes=(EXTRA, gone, MAIN))
+    world.indexes.hosts["extra.example"] = None  # type: ignore[assignment]
+    world.reporter.warnings.clear()
+    began = world.indexes.clock()
+    for wanted in (pin(), pin(1)):
+        assert await world.urls(wanted, options, asked_at=began) == [f"http://main.example/{PURE}"]
+    assert len(world.reporter.warnings) == 1
+    assert "does not exist" in world.reporter.warnings[0]
+    del world.indexes.hosts["main.example"]
+    assert (await world.error(pin(), options)).code == "unknown-package"
+
+
+async def test_find_links_pages_are_remembered_too(world: World) -> None:
+    """Invariant 2 holds for them: a hashed pin from a page of links that is cached costs no request."""
+    world.indexes.hosts = {"flat.example": {PURE: 1}}
+    await world.urls(pin(1), IndexOptions(find_links=("http://flat.example/links",), no_index=True))
+    assert world.indexes.remembered == [("http://flat.example/links", "demo", [(sha(1), PURE)])]
+
+
 async def test_find_links_pages_are_fetched_once_for_all(world: World) -> None:
     """A flat page of thousands of files serves all packages of a run."""
     world.indexes.hosts = {"flat.example": {PURE: 1, "other-1.0-py3-none-any.whl": 2}}
@@ -271,6 +321,28 @@ async def test_a_lock_of_another_platform_is_explained(world: World) -> None:
     assert error.code == "no-matching-wheel"
     context = error.context or ""
     assert context.index("win32") < context.index("hashes that are not allowed") < context.index(PURE)
+
+
+async def test_a_page_of_thousands_of_files_stays_bounded(world: World) -> None:
+    """One index must not freeze the daemon, or flood a terminal: 11 s and megabytes of error once."""
+    world.indexes.hosts = {
+        "main.example": {f"demo-1.0-{number}-cp27-cp27m-win32.whl": number for number in range(MAX_FILES + 9)}
+    }
+    threads = []
+    work = choose_module._off_loop
+
+    async def seen(job: Callable[[], Any]) -> Any:
+        threads.append(job.func)  # type: ignore[attr-defined]
+        return await work(job)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(choose_module, "_off_loop", seen)
+        error = await world.error(pin())
+    assert len(threads) >= 3, "selecting, choosing and explaining must leave the event loop"
+    context = error.context or ""
+    assert f"and {MAX_FILES - 20} more" in context
+    assert f"lists {MAX_FILES} files of this version or more" in context
+    assert len(context.splitlines()) < 60
 
 
 async def test_offline_without_a_page_says_so(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.reporting import Reporter, Silent
 from pkgc_daemon.selection.indexes import Answer, IndexClient, Mode, project_url
+from pkgc_daemon.selection.pages import ProjectPage, parse_page
 from pkgc_daemon.selection.ports import CachedPage, PageResponse
 from pkgc_daemon.vocabulary import IndexOptions
 
@@ -42,6 +44,9 @@ class Store:
 
     async def save_page(self, page: CachedPage) -> None:
         self.pages[page.key] = page
+
+    async def drop_page(self, key: str) -> None:
+        self.pages.pop(key, None)
 
     async def touch_page(self, key: str, fresh_until: float) -> None:
         if key in self.pages:
@@ -369,3 +374,68 @@ async def test_a_full_disk_does_not_fail_a_lookup(world: World, monkeypatch: pyt
     monkeypatch.setattr(world.store, "load_page", full)
     assert (await world.ask()).page is not None
     await world.client.close()
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_withdrawn_project_does_not_come_back(world: World, status: int) -> None:
+    """Its page was fresh for minutes in the store: after a 404 neither a restart nor --offline finds it."""
+    world.web.fields = {"cache-control": "max-age=600"}
+    assert (await world.ask()).page is not None
+    await world.client.saved()
+    assert world.store.pages
+    world.web.status = status
+    assert (await world.ask("refresh")).page is None
+    await world.client.saved()
+    assert not world.store.pages
+    assert (await world.ask()).page is None
+    await world.restart()
+    assert (await world.ask()).page is None
+    with pytest.raises(PkgcError, match="offline"):
+        await world.ask("offline")
+
+
+async def test_a_page_that_may_not_be_stored_any_more_is_removed(world: World) -> None:
+    """no-store is about the page: an older copy of it is not better."""
+    await world.ask()
+    await world.client.saved()
+    world.web.fields = {"cache-control": "no-store", "etag": '"2"'}
+    await world.ask("refresh")
+    await world.client.saved()
+    assert not world.store.pages
+
+
+async def test_the_last_word_on_a_page_is_the_last_one_written(world: World) -> None:
+    """A slow disk must not bring a withdrawn page back."""
+    slow, save = asyncio.Event(), world.store.save_page
+
+    async def save_slowly(page: CachedPage) -> None:
+        await slow.wait()
+        await save(page)
+
+    world.store.save_page = save_slowly  # type: ignore[method-assign]
+    await world.ask()
+    world.web.status = 404
+    await world.ask("refresh")
+    await asyncio.sleep(0)
+    slow.set()
+    await world.client.saved()
+    assert not world.store.pages
+
+
+@pytest.mark.parametrize(("content_type", "size"), [(JSON_TYPE, 300_000), ("text/html", 70_000)])
+async def test_large_pages_are_parsed_in_a_thread(
+    world: World, monkeypatch: pytest.MonkeyPatch, content_type: str, size: int
+) -> None:
+    """Else one large page stops every other client."""
+    threads = []
+
+    def parse(body: bytes, content_type: str, url: str) -> ProjectPage:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parse_page(body, content_type, url)
+
+    monkeypatch.setattr("pkgc_daemon.selection.indexes.parse_page", parse)
+    world.web.fields = {"content-type": content_type}
+    filler = b" " * size
+    world.web.body += filler
+    await world.ask()
+    assert threads == [False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 
 import orjson
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.selection.pages import PageFile, ProjectPage, parse_page
+from pkgc_daemon.selection.pages import MAX_FILES, PageFile, ProjectPage, parse_page
 from pkgc_daemon.vocabulary import JSON, Digest
 
 URL = "http://index.example/simple/demo/"
@@ -185,3 +186,44 @@ def test_json_of_any_shape_never_breaks(files: list[object], meta: object, statu
     page = parse_page(body, JSON_TYPE, URL)
     assert len(page.files) <= len(files)
     page.files_of("demo", lambda text: True)
+
+
+@pytest.mark.parametrize(
+    "charset", ["idna", "punycode", "rot13", "utf-16", "nonsense", "'utf-8'", "\udcff", ""]
+)
+def test_only_ordinary_charsets_are_obeyed(charset: str) -> None:
+    """Some codecs take quadratic time or fail in ways of their own: a header must not choose them."""
+    page = html_page('<a href="demo-1.0.zip">é</a>', f"text/html; charset={charset}")
+    assert [file.filename for file in page.files] == ["demo-1.0.zip"]
+
+
+def test_a_page_of_one_version_with_endless_files_is_cut() -> None:
+    """400,000 files of one release once kept the daemon busy for 11 s."""
+    page = json_page(
+        *({"filename": f"demo-1.0-{n}-py3-none-any.whl", "url": "x"} for n in range(MAX_FILES + 5))
+    )
+    assert len(page.files_of("demo", "1.0".__eq__)) == MAX_FILES
+
+
+def test_endless_names_and_digests_are_left_out() -> None:
+    """Names that no filesystem takes would come back in error messages, megabytes long."""
+    long = "demo-" + "1" * 300 + ".zip"
+    hashes = {f"x{number}": "0" for number in range(100)} | {"sha256": SHA}
+    page = json_page({"filename": long, "url": "x"}, {"filename": "demo-1.zip", "url": "x", "hashes": hashes})
+    assert [(file.filename, file.hashes) for file in page.files] == [("demo-1.zip", frozenset())]
+    assert page.version_texts("demo") == {"1"}
+
+
+def test_the_collector_rests_while_a_page_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It made a large page take four times as long, with every other client waiting; and it must go on."""
+    states = []
+
+    def loads(body: bytes) -> object:
+        states.append(gc.isenabled())
+        raise orjson.JSONDecodeError("broken", "", 0)
+
+    monkeypatch.setattr("pkgc_daemon.selection.pages.orjson.loads", loads)
+    with pytest.raises(PkgcError):
+        parse_page(b"{", JSON_TYPE, URL)
+    assert states == [False]
+    assert gc.isenabled()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.config import CACHE, NETWORK
 from pkgc_daemon.inputs.config import OPTIONS as CONFIG_OPTIONS
 from pkgc_daemon.inputs.indexes import IndexChoice
@@ -31,6 +31,7 @@ from pkgc_daemon.serving.calls import (
 )
 from pkgc_daemon.serving.cli import command_line_indexes, parse
 from pkgc_daemon.serving.options import COMMANDS, CONFIG_ONLY, OPTIONS
+from pkgc_daemon.serving.text import Style, error_text
 
 TERMINAL = Terminal(stdin=True, stdout=True, stderr=True, columns=80, rows=24)
 PLAIN = Terminal()
@@ -51,10 +52,9 @@ def sync(
 
 
 def refusal(*argv: str, env: Mapping[str, str] | None = None, config: Mapping[str, Any] | None = None) -> str:
-    result = parse(argv, env or {}, "/home/me/project", PLAIN, config, config_file="/etc/pkgc/config.toml")
-    assert isinstance(result, Answer), result
-    assert (result.stream, result.exit) == (2, 2)
-    return result.text
+    with pytest.raises(InputError) as caught:
+        parse(argv, env or {}, "/home/me/project", PLAIN, config, config_file="/etc/pkgc/config.toml")
+    return error_text(caught.value, Style(False))
 
 
 def test_bare_sync_has_the_documented_defaults() -> None:
@@ -237,18 +237,15 @@ def test_control_characters_of_argv_do_not_reach_the_terminal() -> None:
     assert "\\x1b[2J\\x07\\u202e" in text
 
 
-def test_usage_errors_in_json_are_one_object_on_stdout() -> None:
-    for argv in (
-        ["sync", "--output-format", "json", "--nope"],
-        ["sync", "--nope", "--output-format=json"],
-    ):
-        got = parse(argv, {}, "/", PLAIN)
-        assert isinstance(got, Answer)
-        assert (got.stream, got.exit) == (1, 2)
-        document = json.loads(got.text)
-        assert (document["schema"], document["ok"]) == (1, False)
-        assert document["errors"][0]["code"] == "usage"
-        assert set(document["errors"][0]) == {"code", "message", "context", "hint"}
+def test_without_a_working_directory_only_absolute_paths_are_understood() -> None:
+    """Seen from the root directory, `.venv` would be an environment that nobody meant."""
+    for argv in (["sync"], ["list"], ["sync", "--venv", "v"], ["sync", "--venv", "/v", "-c", "c.txt"]):
+        with pytest.raises(InputError) as caught:
+            parse(argv, {}, "", PLAIN)
+        assert caught.value.code == "no-working-directory"
+    got = parse(["sync", "/r.txt", "--venv", "/v"], {}, "", PLAIN)
+    assert isinstance(got, SyncCall)
+    assert got.venv == "/v"
 
 
 @pytest.mark.parametrize(
@@ -305,9 +302,11 @@ def test_parsing_looks_at_nothing_of_this_process(monkeypatch: pytest.MonkeyPatc
         patched.setattr(builtins, "print", forbidden)
         results = [
             parse(argv, {}, "/c", TERMINAL)
-            for argv in (["sync", "x", "--offline"], ["sync", "--nope"], ["sync", "--help"], ["--help"])
+            for argv in (["sync", "x", "--offline"], ["sync", "--help"], ["--help"])
         ]
-    assert [type(result) for result in results] == [SyncCall, Answer, Answer, Answer]
+        with pytest.raises(InputError):
+            parse(["sync", "--nope"], {}, "/c", TERMINAL)
+    assert [type(result) for result in results] == [SyncCall, Answer, Answer]
 
 
 def test_two_calls_share_nothing() -> None:
@@ -340,7 +339,10 @@ def test_two_calls_share_nothing() -> None:
     )
 )
 def test_no_words_whatever_make_the_parser_fail_or_print(words: list[str]) -> None:
-    result = parse(words, {}, "/c", PLAIN)
+    try:
+        result = parse(words, {}, "/c", PLAIN)
+    except InputError as error:
+        result = Answer(error_text(error, Style(False)), 2, error.exit_status)
     assert isinstance(result, Call | Answer)
     if isinstance(result, Answer):
         assert result.text.endswith("\n")

@@ -293,7 +293,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         tree = await second.load_tree(WHEEL.sha256)
         assert tree is not None
         assert second.tree(WHEEL.sha256) == tree
-        assert second.origins(WHEEL.sha256) == ((origin, WHEEL.filename),)
+        assert second.origins(WHEEL.sha256)[0] == (origin, WHEEL.filename)
         assert second.known_filename(Digest("sha256", WHEEL.sha256)) == WHEEL.filename
         assert await second.recall_interpreter("key") == {"version": "3.11", "tags": ["a", "b"]}
         assert await second.recall_interpreter("other") is None
@@ -585,3 +585,88 @@ async def test_lookups_do_not_block_the_loop(store: Store, monkeypatch: pytest.M
         store.remember_files("http://127.0.0.1/", "demo", [(Digest("sha256", WHEEL.sha256), WHEEL.filename)])
         with store.lease([WHEEL.sha256]):
             assert store.is_leased(WHEEL.sha256)
+
+
+# -- what outlives a catalog -------------------------------------------------------------------------------
+
+ORIGIN = Origin("index", f"http://127.0.0.1/files/{WHEEL.filename}", "http://127.0.0.1/simple/")
+SHA512 = Digest("sha512", hashlib.sha512(WHEEL.data).hexdigest())
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["index known", "killed before"])
+async def test_a_lost_catalog_keeps_origins_and_other_digests(tmp_path: Path, recorded: bool) -> None:
+    """Without its origin an installation has no record, and is made anew at every sync."""
+    first = await Store.open(tmp_path / "cache")
+    await publish(first, WHEEL, "sha512")
+    if recorded:
+        await first.record_origin(WHEEL.sha256, ORIGIN, WHEEL.filename)
+    await first.close()
+    first.layout.catalog.unlink()
+    for _ in range(2):  # the second daemon may end before anybody wanted it
+        second = await Store.open(tmp_path / "cache")
+        known = ORIGIN if recorded else Origin("index", ORIGIN.url)
+        assert second.origins(WHEEL.sha256) == ((known, WHEEL.filename),)
+        assert second.find(SHA512) is None, "claimed by the sidecar, not verified yet"
+        await second.close()
+    third = await Store.open(tmp_path / "cache")
+    try:
+        await third.settle([SHA512])
+        artifact = third.find(SHA512)
+        assert artifact is not None
+        assert SHA512 in artifact.digests
+    finally:
+        await third.close()
+
+
+async def test_a_sidecar_that_lies_gives_no_alias(tmp_path: Path) -> None:
+    """H11: an alias says that these bytes have that digest; only the bytes can say so."""
+    first = await Store.open(tmp_path / "cache")
+    await publish(first, WHEEL, "sha512")
+    await first.close()
+    first.layout.catalog.unlink()
+    sidecar = first.layout.sidecar(WHEEL.sha256)
+    overwrite(sidecar, sidecar.read_bytes().replace(SHA512.hex.encode(), b"0" * 128))
+    second = await Store.open(tmp_path / "cache")
+    try:
+        lie = Digest("sha512", "0" * 128)
+        await second.settle([lie])
+        assert second.find(lie) is None
+        assert second.find(SHA512) is not None, "recomputed"
+    finally:
+        await second.close()
+
+
+async def test_a_tree_keeps_the_digests_and_the_origin_of_its_artifact(tmp_path: Path) -> None:
+    """The artifact goes first when space runs out; a lock with sha512 still needs no download then."""
+    first = await Store.open(tmp_path / "cache")
+    await first.ensure_tree(await publish(first, WHEEL, "sha512"), WHEEL.filename)
+    await first.record_origin(WHEEL.sha256, ORIGIN, WHEEL.filename)
+    await first.damaged_artifact(WHEEL.sha256)
+    assert first.sha256_of(SHA512) == WHEEL.sha256
+    assert SHA512 in first.digests(WHEEL.sha256)
+    await first.close()
+    first.layout.catalog.unlink()
+    second = await Store.open(tmp_path / "cache")
+    try:
+        assert await second.load_tree(WHEEL.sha256) is not None
+        assert second.origins(WHEEL.sha256) == ((ORIGIN, WHEEL.filename),)
+        await second.damaged_tree(WHEEL.sha256)
+        assert second.sha256_of(SHA512) is None
+        assert not second.layout.sidecar(WHEEL.sha256).exists()
+    finally:
+        await second.close()
+
+
+async def test_what_became_known_later_is_in_the_sidecar_too(tmp_path: Path) -> None:
+    """The same bytes downloaded again, with another algorithm: a rebuilt catalog knows both."""
+    first = await Store.open(tmp_path / "cache")
+    await publish(first)
+    await publish(first, WHEEL, "sha512")
+    await first.close()
+    first.layout.catalog.unlink()
+    second = await Store.open(tmp_path / "cache")
+    try:
+        await second.settle([SHA512])
+        assert second.find(SHA512) is not None
+    finally:
+        await second.close()
