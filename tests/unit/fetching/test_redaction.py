@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pkgc_daemon.redaction import redact, redact_text
@@ -81,6 +81,8 @@ def test_no_password_survives(secret: str, scheme: str) -> None:
     st.sampled_from(["", "-i ", '"', "'", "cannot read <", "name @ git+"]),
 )
 def test_no_password_survives_in_a_text(secret: str, before: str) -> None:
+    # What follows an '@' and a blank may as well be the rest of the sentence.
+    assume("@" not in secret or not {" ", "\t"} & set(secret))
     shown = redact_text(f"{before}https://user:se{secret}cret99@h.test/x, said the server")
     assert "cret99" not in shown
     assert "h.test/x, said the server" in shown
