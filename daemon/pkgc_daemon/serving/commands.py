@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 TICK = 0.1
 
 
+def warm_up() -> None:
+    """Do once what is slow the first time: build the parser of the usual command."""
+    parse(["sync", "requirements.txt"], {}, "/", Terminal())
+
+
 async def run(services: Services, session: Session, request: Mapping[str, Any]) -> int:
     """Carry out one invocation; its exit status. Only cancellation passes through."""
     started = time.perf_counter()

@@ -147,7 +147,9 @@ class Services:
     async def background(self) -> None:
         """What is done while nobody waits: load what the first call would load."""
         await asyncio.sleep(0)
-        from . import commands  # noqa: F401  (typer and the renderers: tens of milliseconds)
+        from . import commands
+
+        await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
 
         while True:
             await asyncio.sleep(CHECKPOINT_PERIOD)
