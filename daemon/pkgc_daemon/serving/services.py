@@ -20,7 +20,9 @@ from pkgc_daemon.inputs.config import Config, parse_config
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
 from pkgc_daemon.store.lock import CacheLock, read_holder
+from pkgc_daemon.store.processes import ProcessWorkers, default_count
 from pkgc_daemon.store.store import Store
+from pkgc_daemon.store.workers import ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import IndexOptions
 from pkgc_protocol import PROTOCOL, __version__
 
@@ -108,7 +110,7 @@ class Services:
             await asyncio.sleep(LOCK_POLL)
         try:
             config = await asyncio.to_thread(own_config)
-            store = await Store.open(cache_dir, lock=lock)
+            store = await Store.open(cache_dir, lock=lock, workers=make_workers())
         except BaseException:
             lock.release()
             raise
@@ -149,6 +151,7 @@ class Services:
         await asyncio.sleep(0)
         from . import commands
 
+        self.store.workers.start()
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
 
         while True:
@@ -208,6 +211,12 @@ class Services:
             "filesystem": self.store.filesystem,
             "rss_bytes": await asyncio.to_thread(_memory),
         }
+
+
+def make_workers() -> Workers:
+    """Where wheels are unpacked: in processes, unless PKGC_UNPACK_PROCESSES is 0."""
+    count = default_count()
+    return ProcessWorkers(count) if count else ThreadWorkers()
 
 
 def fetch_limits(network: Mapping[str, Any]) -> FetchLimits:

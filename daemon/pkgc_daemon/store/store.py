@@ -24,7 +24,7 @@ from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remo
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.records import ManifestCache, Records
-from pkgc_daemon.store.workers import ThreadWorkers, Workers
+from pkgc_daemon.store.workers import Job, ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 
 _LOG = logging.getLogger(__name__)
@@ -373,8 +373,8 @@ class Store(Records):
     async def _build(self, artifact: Artifact, filename: str) -> Tree:
         sha256 = artifact.sha256
         try:
-            row, manifest = await self.workers.run(
-                trees.build, self.layout, artifact.path, filename, sha256, self._boot
+            row, manifest = await self.workers.unpack(
+                Job(str(self.layout.root), str(artifact.path), filename, sha256, self._boot, artifact.size)
             )
         except PkgcError as error:
             known = self.catalog.artifacts.get(sha256)

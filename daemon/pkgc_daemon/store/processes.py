@@ -1,0 +1,117 @@
+"""Unpacking in processes: each thread of the pool has a child of its own, fed over a pipe.
+
+The children (`unpacker.py`) import only what unpacking needs, and end with the daemon: at the end of their
+input, and by the kernel when the daemon is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import msgpack
+
+from pkgc_daemon.archives.manifest import manifest_from_bytes
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store.catalog import TreeRow
+from pkgc_daemon.store.unpacker import read_frame, write_frame
+from pkgc_daemon.store.workers import Job, ThreadWorkers
+from pkgc_daemon.vocabulary import Manifest
+
+#: Seconds that a child has to end after its input has ended.
+_FAREWELL = 10.0
+#: Seconds to wait for all threads when the children are started ahead.
+_START = 20.0
+
+
+def default_count() -> int:
+    """Children to have: PKGC_UNPACK_PROCESSES, else the processors, at most 4; 0 means threads."""
+    given = os.environ.get("PKGC_UNPACK_PROCESSES", "")
+    return int(given) if given.isdigit() else min(4, os.cpu_count() or 1)
+
+
+class ProcessWorkers(ThreadWorkers):
+    """`Workers` whose unpacking happens in children.
+
+    Args:
+        count: how many children.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self._lane = threading.local()
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """See `Workers.start`: one child for each thread."""
+        together = threading.Barrier(self.count)
+
+        def prepare() -> None:
+            self._child()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(_START)  # so that each thread of the pool takes one of these
+
+        for _ in range(self.count):
+            self._pool.submit(prepare)
+
+    def _child(self) -> subprocess.Popen[bytes]:
+        """This thread's child; a new one when there is none or it has died."""
+        child: subprocess.Popen[bytes] | None = getattr(self._lane, "child", None)
+        if child is None or child.poll() is not None:
+            # The kernel ends it with this thread, which lives as long as the pool: see unpacker.py.
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-m", "pkgc_daemon.store.unpacker", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            self._lane.child = child
+            with self._guard:
+                self._children = [one for one in self._children if one.poll() is None] + [child]
+        return child
+
+    def _unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
+        answer = self._ask(job) or self._ask(job)  # a child may have been killed while it was idle
+        if answer is None:
+            raise PkgcError(
+                "unpack-failed",
+                f"{job.filename}: the process that unpacked it ended twice",
+                hint="it may have run out of memory; `pkgc daemon logs` may tell more",
+            )
+        if "error" in answer:
+            raise PkgcError.from_wire(answer["error"])
+        return TreeRow(*answer["row"]), manifest_from_bytes(answer["manifest"])
+
+    def _ask(self, job: Job) -> dict[str, Any] | None:
+        """Have the child do it; None when it ended without an answer."""
+        child = self._child()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            write_frame(child.stdin, msgpack.packb(list(job), unicode_errors="surrogateescape"))
+            frame = read_frame(child.stdout)
+        except OSError:
+            frame = None
+        if frame is None:
+            child.kill()
+            child.wait()
+            return None
+        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        return answer if isinstance(answer, dict) else None
+
+    def close(self) -> None:
+        """See `Workers.close`."""
+        super().close()
+        for child in self._children:
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+            try:
+                child.wait(_FAREWELL)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()

@@ -1,0 +1,76 @@
+"""The child that unpacks: `python -m pkgc_daemon.store.unpacker PARENT`; jobs in, rows and manifests out.
+
+It serves its standard input until that ends, one job at a time, and never outlives the daemon.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import msgpack
+
+from pkgc_daemon.archives.manifest import manifest_to_bytes
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store import trees
+from pkgc_daemon.store.layout import Layout
+
+_PR_SET_PDEATHSIG = 1
+
+
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """One frame (u32 length, bytes), or None at the end of the stream."""
+    header = stream.read(4)
+    if len(header) < 4:
+        return None
+    length = int.from_bytes(header, "big")
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+def write_frame(stream: IO[bytes], body: bytes) -> None:
+    """Write one frame and flush it."""
+    stream.write(len(body).to_bytes(4, "big") + body)
+    stream.flush()
+
+
+def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
+    """Unpack what `stream` names, until it ends."""
+    while (frame := read_frame(stream)) is not None:
+        cache, artifact, filename, sha256, boot, _size = msgpack.unpackb(
+            frame, unicode_errors="surrogateescape"
+        )
+        answer: dict[str, Any]
+        try:
+            row, manifest = trees.build(Layout(Path(cache)), Path(artifact), filename, sha256, boot)
+            answer = {"row": list(dataclasses.astuple(row)), "manifest": manifest_to_bytes(manifest)}
+        except PkgcError as error:
+            answer = {"error": error.to_wire()}
+        write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel end this process when the daemon is gone, however it went (Linux)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it went before the line above
+            sys.exit(1)
+
+
+def main() -> None:
+    """Serve standard input; whatever else prints goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of `pkgc daemon run` is the daemon's to handle
+    die_with(int(sys.argv[1]))
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()
