@@ -27,6 +27,7 @@ from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 #: Bounds for the files that are read whole, in bytes.
 _TEXT_LIMIT = 64 << 20
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER_MODE = 0o755
 _DATA_KEYS = frozenset({"purelib", "platlib", "headers", "scripts", "data"})
 #: Folders of an environment whose replacement by a file, or whose content, is the environment itself.
@@ -321,7 +322,10 @@ class _Wheel:
 
     def _write_file(self, path: str, entry: Entry, claim: RecordLine | None) -> FileEntry:
         mode = 0o555 if entry.executable else 0o444
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        small = self.archive.small(entry)
+        if small is not None and (claim is None or claim.algorithm == "sha256"):
+            return self._write_small(path, entry, claim, small, mode)
+        fd = os.open(path, _CREATE, mode)
         try:
             hasher = hashlib.sha256()
             other = None if claim is None or claim.algorithm == "sha256" else hashlib.new(claim.algorithm)
@@ -340,6 +344,26 @@ class _Wheel:
             os.close(fd)
         return FileEntry(
             entry.name, entry.size, entry.executable, hasher.hexdigest(), status.st_mtime_ns, status.st_ino
+        )
+
+    def _write_small(
+        self, path: str, entry: Entry, claim: RecordLine | None, data: bytes, mode: int
+    ) -> FileEntry:
+        """`_write_file` for the many files that are one piece: half the calls."""
+        digest = hashlib.sha256(data)
+        self._check_claim(entry, claim, digest.digest())
+        fd = os.open(path, _CREATE, mode)
+        try:
+            written = os.write(fd, data)
+            while written < len(data):
+                written += os.write(fd, memoryview(data)[written:])
+            status = os.fstat(fd)
+            if status.st_mode & 0o7777 != mode:
+                os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        return FileEntry(
+            entry.name, entry.size, entry.executable, digest.hexdigest(), status.st_mtime_ns, status.st_ino
         )
 
     def _verify_only(self, entry: Entry, claim: RecordLine | None) -> None:

@@ -90,6 +90,12 @@ class ZipReader:
             self._refuse(f"{entry.name} is too large", f"{entry.size} bytes", f"at most {limit} bytes")
         return b"".join(self.chunks(entry))
 
+    def small(self, entry: Entry) -> bytes | None:
+        """The content of `entry` when it fits one piece, else None (see `chunks`, which checks the same)."""
+        if entry.size > _WINDOW or entry.compressed > _WINDOW:
+            return None
+        return next(iter(self.chunks(entry)))
+
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """Stream the content of `entry`: pieces of at most 1 MiB, an exact entry, or an error.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -113,6 +114,9 @@ def main(argv: Sequence[str]) -> int:
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
     activated = listen_fds(os.environ)
     raise_file_limit()
+    gc.set_threshold(
+        50_000, 50, 100
+    )  # many long-lived objects, few cycles: collecting costs more than it frees
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(live(settings, word, notifier, activated))

@@ -11,13 +11,15 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from pkgc_daemon.archives.manifest import manifest_from_bytes
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
+from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
 from pkgc_daemon.store.workers import Job, ThreadWorkers
 from pkgc_daemon.vocabulary import Manifest
@@ -83,7 +85,7 @@ class ProcessWorkers(ThreadWorkers):
             )
         if "error" in answer:
             raise PkgcError.from_wire(answer["error"])
-        return TreeRow(*answer["row"]), manifest_from_bytes(answer["manifest"])
+        return TreeRow(*answer["row"]), trees.read_manifest(Layout(Path(job.cache)), job.sha256)
 
     def _ask(self, job: Job) -> dict[str, Any] | None:
         """Have the child do it; None when it ended without an answer."""
