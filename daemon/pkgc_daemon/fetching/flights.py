@@ -25,6 +25,7 @@ from pkgc_daemon.fetching.failures import TransferError, for_disk
 from pkgc_daemon.fetching.localfiles import copy_file
 from pkgc_daemon.fetching.partials import Partial, hash_file, in_thread
 from pkgc_daemon.fetching.patience import Kind, Patience
+from pkgc_daemon.fetching.slots import Slots
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.fetching.verdicts import Expectation, size_mismatch
 from pkgc_daemon.redaction import redact
@@ -126,8 +127,8 @@ class Fetcher:
         self.limits = limits or FetchLimits()
         self._flights: dict[str, _Flight] = {}
         self._executor = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="pkgc-fetch")
-        self._all_slots = asyncio.Semaphore(self.limits.downloads)
-        self._host_slots: dict[str, asyncio.Semaphore] = {}
+        self._all_slots = Slots(self.limits.downloads)
+        self._host_slots: dict[str, Slots] = {}
         self._left: set[str] = set()
         self._names: set[str] = set()
         """Of the partial files that a route uses now."""
@@ -343,7 +344,7 @@ class Fetcher:
             route.patience.begin()
             progress = Progress(expects, arrived, received)
             return await copy_file(route.source.url, partial, self._executor, progress)
-        async with self._slot(route.source.host):
+        async with self._slot(route.source):
             # Only now: waiting for a slot is not the server's fault.
             route.patience.begin()
             async with self._hurry(flight, lambda: network):
@@ -492,12 +493,13 @@ class Fetcher:
             flight.arrived = kept
 
     @contextlib.asynccontextmanager
-    async def _slot(self, host: str) -> AsyncIterator[None]:
+    async def _slot(self, source: Source) -> AsyncIterator[None]:
         # The host first: who waits for a busy host must not hold a place that another host could use.
         if len(self._host_slots) > 1000:
             self._host_slots = {name: slots for name, slots in self._host_slots.items() if slots.locked()}
-        per_host = self._host_slots.setdefault(host, asyncio.Semaphore(self.limits.downloads_per_host))
-        async with per_host, self._all_slots:
+        per_host = self._host_slots.setdefault(source.host, Slots(self.limits.downloads_per_host))
+        size = source.size_hint or 0
+        async with per_host.slot(size), self._all_slots.slot(size):
             yield
 
     async def _hash(self, path: Path, algorithms: Iterable[str]) -> frozenset[Digest]:
