@@ -142,7 +142,12 @@ class ArmedDaemon:
         command += ["--socket", pkgc.socket, "--cache-dir", pkgc.cache]
         self._log = (pkgc.root / "armed.log").open("ab")
         self.process = subprocess.Popen(
-            command, env=pkgc.env, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            command,
+            # faults are armed in this one process: it must do all by itself
+            env=pkgc.env | {"PKGC_UNPACK_PROCESSES": "0"},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
         )
         wait_until(self._answers, "the armed daemon answers")
 

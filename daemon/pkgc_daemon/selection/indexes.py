@@ -7,6 +7,7 @@ It owns single flight, the pages in memory, conditional requests and freshness; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import time
@@ -32,6 +33,8 @@ Mode = Literal["normal", "refresh", "offline"]
 
 #: Bytes of parsed pages that are kept in memory.
 MEMORY_LIMIT = 128 * 1024 * 1024
+#: Seconds until a page is saved: a sync that waits for many of them needs the processors itself.
+SAVE_DELAY = 2.0
 #: Requests for pages that run at once.
 CONCURRENT_REQUESTS = 50
 #: A warning about an index is not repeated within this many seconds.
@@ -110,6 +113,7 @@ class IndexClient:
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[Answer]] = set()
         self._saves: dict[str, asyncio.Task[None]] = {}
+        self._save_now = asyncio.Event()
         self._warned: dict[tuple[str, str], float] = {}
 
     @property
@@ -192,8 +196,10 @@ class IndexClient:
 
     async def saved(self) -> None:
         """Wait until every page that was received is in the store (or could not be put there)."""
+        self._save_now.set()
         while self._saves:
             await asyncio.gather(*self._saves.values(), return_exceptions=True)
+        self._save_now.clear()
 
     # --- memory, store or flight ---------------------------------------------------------------------------
 
@@ -292,7 +298,7 @@ class IndexClient:
         verdict = freshness(response.headers, requested_at=sent, received_at=self._clock())
         if response.status == 304 and held is not None:
             held.fresh_until, held.validated_at = verdict.fresh_until, max(held.validated_at, sent)
-            self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until), reporter)
+            self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until))
             return Answer(held.page, held.validated_at)
         if response.status in (404, 410):
             self._forget(place.key, held, reporter)
@@ -318,26 +324,26 @@ class IndexClient:
                 content_type,
                 response.body,
             )
-            self._save(place.key, partial(self._pages.save_page, saved), reporter)
+            self._save(place.key, partial(self._pages.save_page, saved))
         return Answer(page, sent)
 
     def _forget(self, key: str, held: _Held | None, reporter: Reporter) -> None:
         """The index has withdrawn the page, or forbids to keep it: an earlier one must not come back."""
         if held is not None or key in self._held or key in self._saves:
-            self._save(key, partial(self._pages.drop_page, key), reporter)
+            self._save(key, partial(self._pages.drop_page, key))
         self._drop(key)
 
-    def _save(self, key: str, work: Callable[[], Awaitable[None]], reporter: Reporter) -> None:
+    def _save(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Change a page in the store while its waiters go on; a failure costs a later request, no more."""
         earlier = self._saves.get(key)
 
         async def save() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._save_now.wait(), SAVE_DELAY)
             if earlier is not None:
                 await asyncio.wait([earlier])  # the last word on a page must be the last one written
-            try:
+            with contextlib.suppress(OSError, PkgcError):  # losing one costs a later request, no more
                 await work()
-            except (OSError, PkgcError) as error:
-                reporter.detail(f"an index page could not be kept: {error}")
 
         task = asyncio.create_task(save(), name="saving an index page")
         self._saves[key] = task

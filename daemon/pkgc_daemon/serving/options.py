@@ -363,6 +363,7 @@ VARIABLES: Mapping[str, str] = {
     "PKGC_CACHE_DIR": "Directory of the cache.",
     "PKGC_CONFIG": "The configuration file, instead of config.toml in its usual place.",
     "PKGC_IDLE_EXIT": "Seconds without a client after which a daemon that was started by need goes away.",
+    "PKGC_UNPACK_PROCESSES": "Processes that unpack wheels; 0: threads. Default: the processors, at most 4.",
     "PKGC_TRUSTED_HOST": "Hosts whose certificate is not checked, separated by blanks.",
     "PKGC_CERT": "PEM bundle to trust instead of the system's; else SSL_CERT_FILE.",
     "PKGC_CLIENT_CERT": "PEM file with certificate and key to show to servers.",

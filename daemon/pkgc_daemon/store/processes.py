@@ -63,7 +63,10 @@ class ProcessWorkers(ThreadWorkers):
     def _child(self) -> subprocess.Popen[bytes]:
         """This thread's child; a new one when there is none or it has died."""
         child: subprocess.Popen[bytes] | None = getattr(self._lane, "child", None)
-        if child is None or child.poll() is not None:
+        if child is not None and child.poll() is not None:
+            _end(child)
+            child = None
+        if child is None:
             # The kernel ends it with this thread, which lives as long as the pool: see unpacker.py.
             child = subprocess.Popen(
                 [sys.executable, "-I", "-m", "pkgc_daemon.store.unpacker", str(os.getpid())],
@@ -99,7 +102,7 @@ class ProcessWorkers(ThreadWorkers):
             frame = None
         if frame is None:
             child.kill()
-            child.wait()
+            _end(child)
             return None
         answer = msgpack.unpackb(frame, unicode_errors="surrogateescape")
         return answer if isinstance(answer, dict) else None
@@ -108,12 +111,17 @@ class ProcessWorkers(ThreadWorkers):
         """See `Workers.close`."""
         super().close()
         for child in self._children:
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-            try:
-                child.wait(_FAREWELL)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Close the pipes of a child, which ends it, and wait until it is gone."""
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):  # what was not written is for nobody
+                pipe.close()
+    try:
+        child.wait(_FAREWELL)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
