@@ -187,3 +187,23 @@ def test_two_caches_do_not_mix(filled: Instance, index: IndexServer, tmp_path: P
         lock = second.requirements(pin(ONE))
         answer = second.sync(lock, "-i", index.url, "--venv", tmp_path / "venv")
         assert answer["downloaded"]["files"] == 1
+
+
+def test_an_idle_daemon_keeps_the_size_limit(own_pkgc: Instance, index: IndexServer, tmp_path: Path) -> None:
+    """Without a limit a shared cache fills the disk; what was used last stays longest."""
+    wheels = [make_wheel(f"pack{n}", "1.0", {f"pack{n}.bin": os.urandom(200_000)}) for n in range(3)]
+    for wheel in wheels:
+        index.add(wheel.data, wheel.filename)
+    lines = [f"pack{n}==1.0 --hash=sha256:{wheel.sha256}" for n, wheel in enumerate(wheels)]
+    env = {"PKGC_CACHE_MAX_SIZE": "700kB"}
+    for line in lines:
+        own_pkgc.ok("fetch", own_pkgc.requirements(line), "-i", index.url, env=env)
+
+    def size() -> int:
+        kinds = own_pkgc.ok("cache", "size", "--output-format", "json").json
+        return int(kinds["artifacts"]["bytes"] + kinds["trees"]["bytes"])
+
+    assert size() > 700_000
+    wait_until(lambda: size() <= 700_000, "the cache is shrunk", timeout=40)
+    answer = own_pkgc.sync(own_pkgc.requirements(*lines), "--venv", tmp_path / "v", "-i", index.url)
+    assert len(answer["installed"]) == 3

@@ -16,7 +16,7 @@ from pkgc_daemon.inputs.locations import is_url, joined
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\Z", re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 #: Keys whose relative paths start at the folder of the config file.
-_PATHS = frozenset({"constraint", "cert", "client-cert", "cache.dir"})
+_PATHS = frozenset({"constraint", "cert", "client-cert"})
 
 
 def parse_size(value: str | int) -> int:
@@ -104,9 +104,6 @@ OPTIONS: Mapping[str, _Check] = {
     "cert": _text,
     "client-cert": _text,
     "require-hashes": _boolean,
-    "extra": _texts,
-    "group": _texts,
-    "no-default-groups": _boolean,
     "only-binary": _texts,
     "no-binary": _texts,
     "link-mode": _one_of("auto", "hardlink", "reflink", "copy", "symlink"),
@@ -126,7 +123,7 @@ OPTIONS: Mapping[str, _Check] = {
     "no-progress": _boolean,
     "color": _one_of("auto", "always", "never"),
 }
-CACHE: Mapping[str, _Check] = {"dir": _text, "max-size": _bytes}
+CACHE: Mapping[str, _Check] = {"max-size": _bytes}
 NETWORK: Mapping[str, _Check] = {
     "concurrent-downloads": _count,
     "concurrent-per-host": _count,
@@ -144,7 +141,7 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Option names with dashes -> bool, str, int or tuple of str (see `OPTIONS`)."""
     cache: Mapping[str, Any] = field(default_factory=dict)
-    """``dir`` (str) and ``max-size`` (bytes)."""
+    """``max-size`` (bytes)."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """Counts (int) and timeouts (float, seconds), see `NETWORK`."""
     path: str | None = None
@@ -153,7 +150,7 @@ class Config:
 def parse_config(data: bytes, path: str) -> Config:
     """Parse and check a config.toml.
 
-    Relative `constraint`, `find-links`, `cert`, `client-cert` and `cache.dir` start at the folder of the
+    Relative `constraint`, `find-links`, `cert` and `client-cert` start at the folder of the
     file; a leading ``~`` is left for the caller, who knows whose home is meant.
 
     Args:

@@ -361,6 +361,7 @@ GROUPS: Mapping[str, str] = {
 VARIABLES: Mapping[str, str] = {
     "PKGC_SOCKET": "Socket of the daemon.",
     "PKGC_CACHE_DIR": "Directory of the cache.",
+    "PKGC_CACHE_MAX_SIZE": "Size to which an idle daemon shrinks the cache. Default: it does not.",
     "PKGC_CONFIG": "The configuration file, instead of config.toml in its usual place.",
     "PKGC_IDLE_EXIT": "Seconds without a client after which a daemon that was started by need goes away.",
     "PKGC_UNPACK_PROCESSES": "Processes that unpack wheels; 0: threads. Default: the processors, at most 4.",
@@ -379,8 +380,7 @@ CONFIG_ONLY: Mapping[str, str] = {
     "trusted-host": "List: hosts whose certificate is not checked (`PKGC_TRUSTED_HOST`).",
     "cert": "PEM bundle to trust instead of the system's (`PKGC_CERT`, `SSL_CERT_FILE`).",
     "client-cert": "PEM file with certificate and key to show to servers (`PKGC_CLIENT_CERT`).",
-    "cache.dir": "Directory of the cache (`PKGC_CACHE_DIR`).",
-    "cache.max-size": 'Size limit of the cache: bytes, or text such as "20GB".',
+    "cache.max-size": 'Size to which an idle daemon shrinks the cache, as "20GB" (`PKGC_CACHE_MAX_SIZE`).',
     "network.concurrent-downloads": "How many files are downloaded at once.",
     "network.concurrent-per-host": "How many of them from one host.",
     "network.connect-timeout": "Seconds until a connection must stand.",

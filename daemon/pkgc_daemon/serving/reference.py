@@ -51,7 +51,7 @@ def commands_page() -> str:
                 _table(("Option", "Meaning"), ((f"`{flag}`", text) for flag, text in command.own_options))
             )
     parts.append("## Keys of config.toml that are no options\n")
-    parts.append("`cache.dir` means: `dir` in the table `[cache]`.\n")
+    parts.append("`cache.max-size` means: `max-size` in the table `[cache]`.\n")
     parts.append(
         _table(("Config key", "Meaning"), ((f"`{name}`", text) for name, text in CONFIG_ONLY.items()))
     )

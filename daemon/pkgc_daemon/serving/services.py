@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
 from pkgc_daemon.fetching.patience import PatienceLimits
 from pkgc_daemon.fetching.transport import Transport
-from pkgc_daemon.inputs.config import Config, parse_config
+from pkgc_daemon.inputs.config import Config, parse_config, parse_size
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
 from pkgc_daemon.store.lock import CacheLock, read_holder
@@ -76,6 +76,7 @@ class Services:
         self._server: Server | None = None
         self._socket = Path()
         self._configs: dict[str, tuple[bytes, Config]] = {}
+        self._max_size = cache_limit(config)
 
     @classmethod
     async def open(
@@ -159,6 +160,8 @@ class Services:
             if self._server is not None and not self._server.running:
                 try:
                     await self.store.checkpoint()
+                    if self._max_size is not None:
+                        await self.store.shrink(self._max_size)
                 except Exception as error:  # a full disk must not end the daemon
                     event("checkpoint-failed", logging.ERROR, exc=error)
 
@@ -217,6 +220,21 @@ def make_workers() -> Workers:
     """Where wheels are unpacked: in processes, unless PKGC_UNPACK_PROCESSES is 0."""
     count = default_count()
     return ProcessWorkers(count) if count else ThreadWorkers()
+
+
+def cache_limit(config: Config) -> int | None:
+    """Bytes to which the cache is shrunk while nobody waits; None: it is not.
+
+    Raises:
+        InputError: `invalid-variable`.
+    """
+    given = os.environ.get("PKGC_CACHE_MAX_SIZE")
+    if not given:
+        return config.cache.get("max-size")
+    try:
+        return parse_size(given)
+    except ValueError as error:
+        raise InputError("invalid-variable", f"PKGC_CACHE_MAX_SIZE: {error}") from error
 
 
 def fetch_limits(network: Mapping[str, Any]) -> FetchLimits:

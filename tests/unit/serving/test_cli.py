@@ -372,8 +372,7 @@ def test_the_config_file_knows_the_same_keys_as_the_command_line() -> None:
     """A key that only one of them knows is refused, or obeyed by nobody."""
     assert set(OPTIONS) <= set(CONFIG_OPTIONS)
     others = {f"cache.{key}" for key in CACHE} | {f"network.{key}" for key in NETWORK}
-    later = {"extra", "group", "no-default-groups"}
-    assert (set(CONFIG_OPTIONS) - set(OPTIONS) - later) | others == set(CONFIG_ONLY)
+    assert (set(CONFIG_OPTIONS) - set(OPTIONS)) | others == set(CONFIG_ONLY)
 
 
 def test_only_words_of_the_command_line_count_as_such_for_the_indexes() -> None:
