@@ -139,13 +139,21 @@ def test_waiter_plans_again_when_the_environment_is_taken_away(tmp_path: Path) -
         thread = threading.Thread(target=wait)
         thread.start()
         # The holder removes the environment, as a failed creation does, and then lets go.
-        while not any(os.path.samefile(f"/proc/self/fd/{fd}", target / ".lock") for fd in others(holder)):
+        while not any(is_open(fd, target / ".lock") for fd in others(holder)):
             pass
         os.rename(target, tmp_path / "away")
     thread.join(10)
     assert results == ["stale"]
     assert not target.exists()
     assert WORK not in os.listdir(tmp_path / "away")
+
+
+def is_open(fd: str, path: Path) -> bool:
+    """Whether a descriptor is open on `path`; it may have been closed since it was listed."""
+    try:
+        return os.path.samefile(f"/proc/self/fd/{fd}", path)
+    except FileNotFoundError:
+        return False
 
 
 def others(holder: Any) -> list[str]:
