@@ -7,6 +7,7 @@ Data passes through them in this order: a lock's line becomes a `Wanted`; an ind
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,13 +83,80 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveSource:
+    """One archive, a wheel or a source archive, by its URL or path (a direct reference, PEP 610)."""
+
+    url: str
+    """``http:``, ``https:`` or ``file:``, without fragment; may hold credentials."""
+    path: str | None = None
+    """The absolute path of a local file (`url` is then its ``file:`` URL)."""
+    subdirectory: str | None = None
+    """Of a source archive: where the project is in it."""
+    integrity: frozenset[Digest] = frozenset()
+    """Digests that must all match, of any algorithm: URL fragments (H5), pylock.toml's hashes."""
+    size: int | None = None
+    """Exact, when a lock says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectorySource:
+    """A source tree of the user's (PEP 610 ``dir_info``)."""
+
+    path: str
+    """Absolute."""
+    editable: bool = False
+    subdirectory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VcsSource:
+    """A commit of a git repository (PEP 610 ``vcs_info``)."""
+
+    url: str
+    """The repository, as git takes it: without ``git+``, revision and fragment; may hold credentials."""
+    requested: str | None = None
+    """Branch, tag or (short) commit, as asked for; None: the default branch."""
+    commit: str | None = None
+    """The full commit, when the lock names it."""
+    subdirectory: str | None = None
+    vcs: str = "git"
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFile:
+    """One file that a lock names by itself: no index page is needed to find it."""
+
+    filename: str
+    url: str
+    """``http:``, ``https:`` or ``file:``; may hold credentials."""
+    hashes: frozenset[Digest] = frozenset()
+    """Every one must match."""
+    size: int | None = None
+    """Exact, when the lock says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSource:
+    """The files of one version, as pylock.toml and uv.lock list them: chosen by their names alone."""
+
+    files: tuple[LockedFile, ...]
+    """Wheels, and at most one sdist."""
+    index: str | None = None
+    """The index that the lock names, without credentials."""
+
+
+DirectSource = ArchiveSource | DirectorySource | VcsSource
+Source = DirectSource | FilesSource
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """One line of a lock, after markers: exactly one version of one project."""
 
     name: str
-    """Normalized (PEP 503)."""
+    """Normalized (PEP 503); '' for a direct reference whose name only its content tells."""
     version: str
-    """The pinned version, as written."""
+    """The pinned version, as written; '' for a direct reference: whatever its content is."""
     hashes: frozenset[Digest] = frozenset()
     """Allowed digests, any one of which is enough (H6); empty: unhashed pin."""
     arbitrary: bool = False
@@ -97,9 +165,32 @@ class Wanted:
     place: Place = NOWHERE
     text: str = ""
     """The requirement as written, for messages."""
+    source: Source | None = None
+    """Where its bytes are, when the lock says that; None: whatever index serves the pin."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Build settings of this requirement (``--config-settings KEY=VALUE``), in their order."""
+
+    @property
+    def direct(self) -> DirectSource | None:
+        """The direct reference, if it is one (PEP 610: then direct_url.json is written)."""
+        return None if isinstance(self.source, FilesSource) else self.source
 
     def __str__(self) -> str:
-        return f"{self.name}=={self.version}"
+        return f"{self.name}=={self.version}" if self.version else self.name or self.text
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a direct reference holds now: looked up before planning, compared with what is installed."""
+
+    digests: frozenset[Digest] = frozenset()
+    """Of an archive's bytes; sha256 is among them."""
+    commit: str | None = None
+    """Of a repository."""
+    fingerprint: str | None = None
+    """Of a directory's files (`building.directories`)."""
+    asked: bool = True
+    """False: its place was not looked at (``--offline``): this is what was there last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +209,10 @@ class Candidate:
     requires_python: str | None = None
     yanked: str | None = None
     """The reason ('' when none is given), or None when not yanked (PEP 592)."""
+    is_sdist: bool = False
+    """A source archive, which has to be built."""
+    exact_size: bool = False
+    """Another `size` is an error (pylock.toml), not just a hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +286,16 @@ class Installed:
     """None: unknown, because another tool installed it."""
     direct: bool = False
     """Installed from a direct URL, a path, a directory or a VCS (PEP 610)."""
+    editable: bool = False
+    commit: str | None = None
+    """vcs_info.commit_id"""
+    requested: str | None = None
+    """vcs_info.requested_revision"""
+    subdirectory: str | None = None
+    fingerprint: str | None = None
+    """Of the directory that it was built from, as pkgc recorded it."""
+    settings: str | None = None
+    """`settings_key` of the build settings that pkgc recorded."""
     removable: bool = True
     """False without RECORD: such a distribution must not be uninstalled (D2)."""
     obstacle: str | None = field(default=None, compare=False)
@@ -285,6 +390,20 @@ class IndexOptions:
     """scheme ('http', 'https', 'all', 'no') -> proxy URL, from the client's environment."""
     netrc: str | None = None
     """Path of the netrc file of the caller, if there is one."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Normalized project -> the only index (URL) that may serve it; that index need not be in `indexes`."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Index URL -> the name that its owner gave it, for messages."""
+    page_rules: Mapping[str, str] = field(default_factory=dict)
+    """Index URL -> a Cache-Control value that its pages are treated as if they had (per-index override)."""
+
+
+def settings_key(settings: tuple[tuple[str, str], ...]) -> str | None:
+    """Build settings as one short text to compare: None without any; the order of keys does not count."""
+    if not settings:
+        return None
+    ordered = sorted(settings, key=lambda pair: pair[0])  # stable: values of one key keep their order
+    return hashlib.sha256(repr(ordered).encode()).hexdigest()[:32]
 
 
 JSON = dict[str, Any]

@@ -245,7 +245,8 @@ def test_twenty_random_kills_under_load(pkgc: Instance, index: IndexServer, tmp_
     print(storm.report)
     assert storm.report.wrong == []
     assert storm.report.syncs["ok"] > 0
-    assert_sound(pkgc)
+    # what a kill left of a download that no later lock wants waits for the next one that does
+    assert_sound(pkgc, partial=True)
 
 
 def partial_size(pkgc: Instance) -> int:

@@ -123,10 +123,11 @@ def assert_sound(pkgc: Instance, *, partial: bool = False) -> None:
         partial: a partial download may lie there (with its sidecar).
     """
     left = [name for name in pkgc.leftovers() if not (partial and name.startswith("incoming/"))]
-    assert left == []
-    assert store_faults(pkgc.cache) == []
+    assert not left, f"left in the cache: {left}"
+    faults = store_faults(pkgc.cache)
+    assert not faults, faults
     verified = pkgc.ok("cache", "verify", "--output-format", "json").json
-    assert verified["damaged"] == []
+    assert verified["damaged"] == [], verified["damaged"]
     listed = pkgc.ok("cache", "list", "--output-format", "json").json["artifacts"]
     on_disk = {p.name for p in (pkgc.cache / "artifacts").glob("??/*") if p.suffix != ".json"}
     assert {one["sha256"] for one in listed if one["artifact_bytes"]} == on_disk
