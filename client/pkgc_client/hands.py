@@ -12,6 +12,8 @@ from pkgc_protocol.messages import ProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
     from typing import Any
 
     from .hot import Call
@@ -66,18 +68,96 @@ class Connection:
         return self._aborted
 
 
+#: Hands that take long and stand alone: they run in threads, several at once (builds, mostly).
+LONG = frozenset({"begin_build", "end_build", "prepare_source", "run_build", "resolve_git", "checkout_git"})
+
+
+class Helpers:
+    """The long hands of one call: begun by the loop that reads frames, each in a thread of its own."""
+
+    def __init__(self, call: Call) -> None:
+        import threading
+
+        self.sending = threading.Lock()
+        """Held while a frame is written: replies come from several threads."""
+        self._call = call
+        self._working: dict[int, tuple[threading.Thread, Stop]] = {}
+
+    def begin(self, message: dict[str, Any]) -> None:
+        """Run the hand of a `call` frame; its reply is sent from its thread."""
+        import threading
+
+        stop = Stop(self._call, message["id"])
+        thread = threading.Thread(target=self._work, args=(message, stop), daemon=True)
+        self._working[message["id"]] = (thread, stop)
+        thread.start()
+
+    def abort(self, number: int) -> None:
+        """Have that hand stop, if it still works."""
+        if number in self._working:
+            self._working[number][1].asked = True
+
+    def end(self) -> None:
+        """The call is over (or its daemon is gone): nothing of it goes on working."""
+        for thread, stop in list(self._working.values()):
+            stop.asked = True
+            thread.join(30)
+
+    def _work(self, message: dict[str, Any], stop: Stop) -> None:
+        reply = perform(message, stop.progress, stop.cancelled)
+        try:
+            self._call.send(reply)
+        except (OSError, ProtocolError):
+            pass  # the daemon is gone, which the reading loop sees
+        self._working.pop(message["id"], None)
+
+
+class Stop:
+    """The wire as a hand in a thread sees it."""
+
+    def __init__(self, call: Call, number: int) -> None:
+        self.asked = False
+        self._call = call
+        self._number = number
+        self._reported = 0.0
+
+    def progress(self, done: int, total: int) -> None:
+        """As `Connection.progress`."""
+        import time
+
+        now = time.monotonic()
+        if now - self._reported < 0.1 and done < total:
+            return
+        self._reported = now
+        try:
+            self._call.send({"t": "report", "id": self._number, "done": done, "total": total})
+        except (OSError, ProtocolError):
+            self.asked = True
+
+    def cancelled(self) -> bool:
+        """Whether the daemon asked to stop, or the call is over. (Ctrl-C reaches the daemon first.)"""
+        return self.asked
+
+
 def serve(call: Call, message: dict[str, Any]) -> dict[str, Any]:
     """Run the hand that a `call` frame names; its value or its error as a `reply` frame."""
+    connection = Connection(call, message["id"])
+    return perform(message, connection.progress, connection.cancelled)
+
+
+def perform(
+    message: dict[str, Any], progress: Callable[[int, int], None], cancelled: Callable[[], bool]
+) -> dict[str, Any]:
+    """The `reply` frame to a `call` frame."""
     from pkgc_daemon.errors import PkgcError
     from pkgc_daemon.hands import HANDS
 
     reply: dict[str, Any] = {"t": "reply", "id": message["id"]}
-    connection = Connection(call, message["id"])
     try:
         hand = HANDS.get(message["verb"])
         if hand is None:
             raise PkgcError("unknown-verb", f"this client cannot {message['verb']!r}")
-        reply["value"] = hand(message["args"], connection.progress, connection.cancelled)
+        reply["value"] = hand(message["args"], progress, cancelled)
     except PkgcError as error:
         reply["error"] = error.to_wire()
     except Exception as error:

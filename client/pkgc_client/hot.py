@@ -217,6 +217,7 @@ class Call:
         "conversation",
         "daemon_pid",
         "decoder",
+        "helpers",
         "interrupts",
         "lines",
         "lost",
@@ -238,6 +239,8 @@ class Call:
         #: why standard output is not what it should be
         self.lost: Unavailable | None = None
         self.daemon_pid = 0
+        #: hands at work in threads (`hands.Helpers`), once there was one
+        self.helpers: Any = None
 
     def on_signal(self, _number: int, _frame: object) -> None:
         """Count it; break a wait for the daemon, but never a change of an environment in progress."""
@@ -248,10 +251,25 @@ class Call:
 
     def send(self, message: dict[str, Any]) -> None:
         """One frame to the daemon."""
+        if self.helpers is None:
+            self._send(message)
+        else:
+            with self.helpers.sending:
+                self._send(message)
+
+    def _send(self, message: dict[str, Any]) -> None:
         self.conversation.sending(message["t"])
         self.sock.sendall(encode(message))
 
     def run(self, request: dict[str, Any], cache: str) -> int:
+        """See `_run`; what hands began in threads is over when it returns or raises."""
+        try:
+            return self._run(request, cache)
+        finally:
+            if self.helpers is not None:
+                self.helpers.end()
+
+    def _run(self, request: dict[str, Any], cache: str) -> int:
         """Send hello and request in one write, then serve the daemon until its terminal frame.
 
         Returns:
@@ -331,6 +349,8 @@ class Call:
                     self.show(message["text"])
                 elif kind == "call":
                     self.serve(message)
+                elif kind == "abort" and self.helpers is not None:
+                    self.helpers.abort(message["id"])
                 elif kind == "result":
                     self.erase()
                     status: int = message["exit"]
@@ -349,8 +369,13 @@ class Call:
 
     def serve(self, message: dict[str, Any]) -> None:
         """Act as the daemon's eyes or hands."""
-        from .hands import serve
+        from .hands import LONG, Helpers, serve
 
+        if message["verb"] in LONG:
+            if self.helpers is None:
+                self.helpers = Helpers(self)
+            self.helpers.begin(message)
+            return
         reply = serve(self, message)
         try:
             self.send(reply)

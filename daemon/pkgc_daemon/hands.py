@@ -223,6 +223,62 @@ def apply_plan(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -
     return hand(args, progress, cancelled)
 
 
+def begin_build(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.work.begin_build`."""
+    from .building.work import begin_build as hand
+
+    return hand(args)
+
+
+def end_build(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.work.end_build`."""
+    from .building.work import end_build as hand
+
+    return hand(args)
+
+
+def prepare_source(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.prepare.prepare_source`."""
+    from .building.prepare import prepare_source as hand
+
+    return hand(args, progress, cancelled)
+
+
+def run_build(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.hooks.run_build`."""
+    from .building.hooks import run_build as hand
+
+    return hand(args, progress, cancelled)
+
+
+def resolve_git(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.git.resolve_git`."""
+    from .building.git import resolve_git as hand
+
+    return hand(args, progress, cancelled)
+
+
+def checkout_git(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.git.checkout_git`."""
+    from .building.git import checkout_git as hand
+
+    return hand(args, progress, cancelled)
+
+
+def inspect_directory(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `building.directories.inspect_directory`."""
+    from .building.directories import inspect_directory as hand
+
+    return hand(args, progress, cancelled)
+
+
+def verify_distributions(args: dict[str, Any], progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+    """See `environments.verify.verify_distributions`."""
+    from .environments.verify import verify_distributions as hand
+
+    return hand(args, progress, cancelled)
+
+
 HANDS: dict[str, Hand] = {
     "read_file": read_file,
     "read_variables": read_variables,
@@ -232,4 +288,12 @@ HANDS: dict[str, Hand] = {
     "probe_interpreter": probe_interpreter,
     "scan_environment": scan_environment,
     "apply_plan": apply_plan,
+    "begin_build": begin_build,
+    "end_build": end_build,
+    "prepare_source": prepare_source,
+    "run_build": run_build,
+    "resolve_git": resolve_git,
+    "checkout_git": checkout_git,
+    "inspect_directory": inspect_directory,
+    "verify_distributions": verify_distributions,
 }

@@ -23,7 +23,10 @@ from tests.support.server import IndexServer
 from tests.support.wheels import BuiltWheel
 
 CLASSES: tuple[PeerClass, ...] = ("own", "own-elsewhere", "other")
-HANDS_OF_THE_CLIENT = {"read_stdin", "read_variables"}
+HANDS_OF_THE_CLIENT = {"read_stdin", "read_variables"} | {
+    # code of others, and the person's own credentials: never with the rights of a daemon
+    *("begin_build", "end_build", "prepare_source", "run_build", "resolve_git", "checkout_git"),
+}
 
 
 @pytest.mark.parametrize("peer", CLASSES)
@@ -50,7 +53,7 @@ def test_every_hand_and_request_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("peer", CLASSES)
-@pytest.mark.parametrize("verb", ["run_build", "", "INVOKE", "invoke ", "__class__"])
+@pytest.mark.parametrize("verb", ["run_code", "", "INVOKE", "invoke ", "__class__"])
 def test_unlisted_verbs_are_denied(verb: str, peer: PeerClass) -> None:
     """Default deny, for one's own peers too."""
     assert actor(verb, peer) == "deny"

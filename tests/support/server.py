@@ -377,6 +377,9 @@ class IndexServer:
         headers["Date"] = formatdate(usegmt=True)
         if etag_now is not None and request.headers.get("if-none-match") == etag_now:
             return 304, headers, memoryview(b"")
+        since = None if "if-none-match" in request.headers else request.headers.get("if-modified-since")
+        if since is not None and since == how.last_modified:
+            return 304, headers, memoryview(b"")
         if how.gzip:
             headers["Content-Encoding"] = "gzip"
             body = memoryview(gzip.compress(body, 1, mtime=0))

@@ -69,6 +69,8 @@ class Entry(NamedTuple):
     end: int
     """Where the next local header, or the central directory, must begin."""
     raw_name: bytes
+    modified: int = 0
+    """MS-DOS date and time, as written: the date is the upper 16 bits."""
 
 
 def bad_archive(label: str, what: str, found: str, expected: str) -> PkgcError:
@@ -131,8 +133,8 @@ class Directory:
             needed,
             flags,
             method,
-            _,
-            _,
+            time,
+            date,
             crc,
             compressed,
             size,
@@ -185,7 +187,20 @@ class Directory:
             )
         executable = bool(mode & 0o111) and kind == stat.S_IFREG
         return (
-            Entry(name, is_directory, executable, method, flags, crc, compressed, size, offset, 0, raw_name),
+            Entry(
+                name,
+                is_directory,
+                executable,
+                method,
+                flags,
+                crc,
+                compressed,
+                size,
+                offset,
+                0,
+                raw_name,
+                date << 16 | time,
+            ),
             next_at,
         )
 
@@ -197,6 +212,8 @@ class Directory:
             self._refuse(
                 "bytes stand before its first entry", f"{found[0].offset if found else cd_offset}", "0"
             )
+        if not found:
+            return ()
         entries, names = [], set[str]()
         for entry, end in zip(found, ends, strict=True):
             if end < entry.offset + LOCAL_SIZE + len(entry.raw_name) + entry.compressed:

@@ -1,1 +1,1 @@
-"""Building: from a source (archive, directory, commit) to a wheel, on the client's side of the trust split."""
+"""Building: from a source (archive, directory, commit) to a wheel, on the client's side."""

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import csv
 import errno
-import json
 import os
 import re
 import stat
 from typing import Any, NamedTuple
 
-from pkgc_daemon.redaction import redact
-
 from .contents import Contents, Parsed, look_at, parse_paths
 from .files import NotRegularError, read_regular, read_start
+from .provenance import read_provenance
 
 #: Bytes read of a RECORD, and of any other record file: far above what is real.
 MAX_RECORD = 128 * 1024 * 1024
@@ -100,6 +98,12 @@ def _wire(name: str, version: str, path: str, **more: Any) -> dict[str, Any]:
         "hashes": [],
         "origin": None,
         "direct": False,
+        "editable": False,
+        "commit": None,
+        "requested": None,
+        "subdirectory": None,
+        "fingerprint": None,
+        "settings": None,
         "removable": True,
         "obstacle": None,
         "damaged": None,
@@ -131,7 +135,7 @@ def _read_dist_info(path: str, stem: str, site: str, scripts_folder: str, prefix
     for file in ("INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json"):
         damaged = damaged or _why_not_regular(path, file)
     wire.update(removable=obstacle is None, obstacle=obstacle, damaged=damaged)
-    wire.update(_provenance(path))
+    wire.update(read_provenance(path))
     return Read(wire, parsed.entries, parsed.scripts, contents)
 
 
@@ -255,51 +259,3 @@ def _installer(path: str) -> str | None:
         return read_start(path, 256).decode("utf-8", "replace").partition("\n")[0].strip() or None
     except OSError:
         return None
-
-
-def _provenance(path: str) -> dict[str, Any]:
-    """Origin and hashes, from direct_url.json (PEP 610) or provenance_url.json (PEP 710)."""
-    direct = os.path.lexists(os.path.join(path, "direct_url.json"))
-    name = "direct_url.json" if direct else "provenance_url.json"
-    try:
-        data = json.loads(read_regular(os.path.join(path, name), MAX_OTHER))
-        url = data["url"]
-        if not isinstance(url, str):
-            raise TypeError("the URL is no text")
-        url = redact(url)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {"direct": direct}  # unreadable: the origin is unknown
-    index = None
-    if not direct:
-        told = _table(data.get("pkgc"))
-        kind = "find-links" if told.get("kind") == "find-links" else "index"
-        index = redact(told["index"]) if isinstance(told.get("index"), str) else None
-    elif "vcs_info" in data:
-        kind = "vcs"
-    elif "dir_info" in data:
-        kind = "directory"
-    else:
-        kind = "path" if url.startswith("file:") else "url"
-    hashes = _hashes(_table(data.get("archive_info")))
-    try:
-        "".join((url, index or "", *(text for pair in hashes for text in pair))).encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate: it could not even be told to anyone
-        return {"direct": direct}
-    return {"direct": direct, "hashes": hashes, "origin": {"kind": kind, "url": url, "index": index}}
-
-
-def _table(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _hashes(archive: dict[str, Any]) -> list[list[str]]:
-    found = {
-        algorithm.lower(): value.lower()
-        for algorithm, value in _table(archive.get("hashes")).items()
-        if isinstance(value, str)
-    }
-    old = archive.get("hash")  # deprecated by PEP 610's amendment: "sha256=…"
-    if isinstance(old, str) and "=" in old:
-        algorithm, _, value = old.partition("=")
-        found.setdefault(algorithm.lower(), value.lower())
-    return sorted(map(list, found.items()))

@@ -164,13 +164,19 @@ def _installed(wire: Mapping[str, Any]) -> Installed:
         name=_text(wire["name"]),
         version=_text(wire["version"]),
         dist_info=_text(wire["dist_info"]),
-        installer=None if wire["installer"] is None else _text(wire["installer"]),
+        installer=_optional(wire["installer"]),
         hashes=frozenset(_digests(hashes)) if hashes else frozenset(),
         origin=None if origin is None else _origin(origin),
         direct=bool(wire["direct"]),
+        editable=bool(wire.get("editable")),
+        commit=_optional(wire.get("commit")),
+        requested=_optional(wire.get("requested")),
+        subdirectory=_optional(wire.get("subdirectory")),
+        fingerprint=_optional(wire.get("fingerprint")),
+        settings=_optional(wire.get("settings")),
         removable=bool(wire["removable"]),
-        obstacle=None if wire.get("obstacle") is None else _text(wire["obstacle"]),
-        damaged=None if wire["damaged"] is None else _text(wire["damaged"]),
+        obstacle=_optional(wire.get("obstacle")),
+        damaged=_optional(wire["damaged"]),
     )
 
 
@@ -178,6 +184,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text expected, found {type(value).__name__}")
     return value
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _digests(pairs: list[list[str]]) -> list[Digest]:

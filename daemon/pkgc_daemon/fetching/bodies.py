@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from pkgc_daemon.fetching.partials import BATCH, Partial, Validator
 from pkgc_daemon.fetching.patience import Kind
 from pkgc_daemon.fetching.transport import Reply, Transport
 from pkgc_daemon.redaction import redact
-from pkgc_daemon.vocabulary import Digest, IndexOptions
+from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
 
 #: Nothing that is installed is larger; a server that never ends must not fill the disk.
 MAX_FILE_BYTES = 64 << 30
@@ -28,6 +28,32 @@ MAX_FILE_BYTES = 64 << 30
 CRAWL_BYTES = 16384
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
+_SENT_BACK = re.compile(r"[\x20-\x7e]{1,1000}\Z")
+
+
+class Stamp(NamedTuple):
+    """What a server calls the content of a URL: enough to ask whether it still is the same."""
+
+    etag: str | None
+    last_modified: str | None
+
+
+class Condition(NamedTuple):
+    """Bytes that are here, and the stamp that they had: with it the server need not send them again."""
+
+    stamp: Stamp
+    artifact: Artifact
+
+
+class Unchanged(Exception):
+    """The server says (304) that the URL still holds the bytes of the condition."""
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+
+
+class _Misunderstood(Exception):
+    """A 304 about other content than was asked about: then the file is simply fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,10 @@ class Source:
     """See `Transport.identity`."""
     size_hint: int | None = None
     """What the index says of the size; only believed where HTTP says nothing."""
+    condition: Condition | None = None
+    """The bytes are wanted only if the URL holds others by now."""
+    fresh: bool = False
+    """Caches on the way have to ask the server too."""
 
     @property
     def name(self) -> str:
@@ -67,6 +97,8 @@ class Progress(NamedTuple):
     """So many bytes more of the file are here; negative when a transfer starts over."""
     received: Callable[[int], None]
     """So many bytes came over the network."""
+    answered: Callable[[Mapping[str, str]], None] = lambda headers: None
+    """The server gives the file, or the rest of it; the headers of its answer, lower-case names."""
 
 
 async def receive(
@@ -89,6 +121,7 @@ async def receive(
 
     Raises:
         TransferError: the attempt failed; `partial` holds what arrived (settle it).
+        Unchanged: the condition of `source` holds, and nothing was transferred.
     """
     known = partial.validator
     complete = known is not None and known.total == partial.kept
@@ -103,6 +136,14 @@ async def receive(
         headers |= {"Range": f"bytes={partial.kept}-", "If-Range": known.if_range}
     elif partial.kept:
         await partial.start_over()
+    if source.fresh:
+        headers["Cache-Control"] = "no-cache"
+    condition = source.condition if not partial.kept else None
+    if condition is not None and condition.stamp.etag:
+        headers["If-None-Match"] = condition.stamp.etag
+    elif condition is not None and condition.stamp.last_modified:
+        # Only without an ETag: it is the less exact of the two (RFC 9110, 13.1.3).
+        headers["If-Modified-Since"] = condition.stamp.last_modified
     try:
         async with transport.open(
             source.url,
@@ -116,8 +157,14 @@ async def receive(
                 if known.etag and reply.headers.get("etag", known.etag).strip() != known.etag:
                     await partial.start_over()
                     raise _bad_answer(source, known.etag, reply.headers["etag"])
+                progress.answered(reply.headers)
                 return await _finish_complete(partial, progress)
+            if condition is not None and reply.status == 304:
+                if _same_stamp(condition.stamp, reply.headers):
+                    raise Unchanged(condition)
+                raise _Misunderstood
             total = await _align(reply, source, partial, progress)
+            progress.answered(reply.headers)
             progress.expects(total)
             if total is not None and total > cap:
                 raise _too_large(source, cap)
@@ -129,6 +176,12 @@ async def receive(
                 # RFC 9110, 15.3.7: a part may be shorter than asked; the next attempt goes on from there.
                 raise _too_short(source, total, position)
             return await partial.finish()
+    except _Misunderstood:
+        plain = replace(source, condition=None)
+        return await receive(
+            transport, plain, partial, progress,
+            connect_timeout=connect_timeout, verifiable=verifiable, cap=cap,
+        )  # fmt: skip
     except (aiohttp.ClientError, OSError, TimeoutError, PkgcError) as exc:
         raise translate(exc, source.url) from exc
 
@@ -227,16 +280,39 @@ def _validator(headers: Mapping[str, str], total: int | None) -> Validator | Non
     etag = headers.get("etag", "").strip()
     if len(etag) >= 2 and etag[0] == etag[-1] == '"' and '"' not in etag[1:-1]:
         return Validator(etag, None, total)
-    changed, now = headers.get("last-modified"), headers.get("date")
-    if not etag and changed and now:
-        try:
-            # 8.8.2.2: within the same second the file could have changed once more.
-            age = parsedate_to_datetime(now).timestamp() - parsedate_to_datetime(changed).timestamp()
-        except (ValueError, TypeError, OverflowError):
-            return None
-        if age >= 1:
-            return Validator(None, changed, total)
+    changed = headers.get("last-modified")
+    # 8.8.2.2: within the same second the file could have changed once more.
+    if not etag and changed and _age(headers) >= 1:
+        return Validator(None, changed, total)
     return None
+
+
+def stamp_of(headers: Mapping[str, str]) -> Stamp | None:
+    """What to ask with next time, or None when the whole file has to be fetched then.
+
+    What has changed within the last second may change again and keep its Last-Modified; the ETags of many
+    servers are made of that and the size.
+    """
+    texts = (headers.get(name, "").strip() for name in ("etag", "last-modified"))
+    etag, changed = (text if _SENT_BACK.match(text) else None for text in texts)
+    if (etag is None and changed is None) or (changed is not None and _age(headers, unknown=1.0) < 1):
+        return None
+    return Stamp(etag, changed)
+
+
+def _same_stamp(stamp: Stamp, headers: Mapping[str, str]) -> bool:
+    """Whether a 304 is about what was asked; ETags are compared weakly (RFC 9110, 8.8.3.2)."""
+    theirs = headers.get("etag", "").strip()
+    return not theirs or not stamp.etag or theirs.removeprefix("W/") == stamp.etag.removeprefix("W/")
+
+
+def _age(headers: Mapping[str, str], unknown: float = 0.0) -> float:
+    """Seconds between the last change of a file and the answer; `unknown` when the answer does not say."""
+    try:
+        now, changed = headers["date"], headers["last-modified"]
+        return parsedate_to_datetime(now).timestamp() - parsedate_to_datetime(changed).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return unknown
 
 
 def _bad_answer(source: Source, expected: str, found: str) -> TransferError:

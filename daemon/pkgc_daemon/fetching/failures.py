@@ -26,6 +26,19 @@ TRY_AGAIN = (
     "Try again: what has arrived is kept, if the server supports ranges. A proxy may cut long transfers."
 )
 
+_OUTAGES = frozenset(
+    {
+        "bad-response",
+        "connect-timeout",
+        "connection-failed",
+        "connection-refused",
+        "dns-failure",
+        "download-failed",
+        "proxy-failure",
+        "stalled",
+    }
+)
+
 _STATUS_HINTS: Mapping[int, str] = {
     401: "Give credentials in the index URL or in the netrc file.",
     403: "The credentials in use may not read this file.",
@@ -149,6 +162,16 @@ def for_status(status: int, headers: Mapping[str, str], url: str) -> TransferErr
         ),
     )
     return TransferError(kind, error, retry_after(headers))
+
+
+def is_outage(error: PkgcError) -> bool:
+    """Whether `error` (of `translate` or `for_status`) says that a server cannot be asked at present.
+
+    Not when it was asked and refused: 401, 403, 404 and the like.
+    """
+    if error.code == "http-status":
+        return any(error.message.startswith(f"HTTP status {status} ") for status in RETRIED_STATUSES)
+    return error.code in _OUTAGES
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -10,22 +10,38 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import os
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urldefrag, urlsplit
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.fetching.bodies import MAX_FILE_BYTES, Progress, Source, receive
+from pkgc_daemon.fetching.bodies import (
+    MAX_FILE_BYTES,
+    Progress,
+    Source,
+    Unchanged,
+    receive,
+    stamp_of,
+)
 from pkgc_daemon.fetching.failures import TransferError, for_disk
+from pkgc_daemon.fetching.hurry import TooSlow, hurry
 from pkgc_daemon.fetching.localfiles import copy_file
-from pkgc_daemon.fetching.partials import Partial, hash_file, in_thread
+from pkgc_daemon.fetching.partials import Partial, hash_file, in_thread, take_stock
 from pkgc_daemon.fetching.patience import Kind, Patience
-from pkgc_daemon.fetching.slots import Slots
+from pkgc_daemon.fetching.routes import (
+    Arrival,
+    Flight,
+    Route,
+    Waiter,
+    fail,
+    fail_each,
+    flight_key,
+    next_route,
+)
+from pkgc_daemon.fetching.slots import HostSlots
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.fetching.verdicts import Expectation, size_mismatch
 from pkgc_daemon.redaction import redact
@@ -53,53 +69,6 @@ class FetchLimits:
     """Seconds over which the rate is taken."""
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    source: Source
-    expected: Expectation
-    filename: str
-    reporter: Reporter
-    result: asyncio.Future[Artifact]
-    wrong: PkgcError | None = None
-    """What was wrong with the bytes of its own source, if they came and were not right for it."""
-
-
-@dataclass(eq=False, slots=True)
-class _Route:
-    """One source of a flight: what patience says of it, and the error that ended it, if it has ended."""
-
-    source: Source
-    patience: Patience
-    not_before: float = 0.0
-    ended: PkgcError | None = None
-    mismatched: bool = False
-    """It ended because its bytes were right for nobody who waited then."""
-    tried: bool = False
-    partial: Partial | None = None
-    best: int = 0
-    """The largest number of bytes that were ever kept."""
-
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    key: str
-    label: str
-    waiters: list[_Waiter] = field(default_factory=list)
-    routes: dict[str, _Route] = field(default_factory=dict)
-    joined: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    landing: bool = False
-    """The bytes are verified and being published: nobody can cancel any more."""
-    over: bool = False
-    artifact: Artifact | None = None
-    total: int | None = None
-    arrived: int = 0
-
-
-class _TooSlow(Exception):
-    """A transfer was ended in favour of another source."""
-
-
 class Fetcher:
     """Fetches artifacts.
 
@@ -125,10 +94,9 @@ class Fetcher:
         self._publish = publish
         self._find = find
         self.limits = limits or FetchLimits()
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._executor = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="pkgc-fetch")
-        self._all_slots = Slots(self.limits.downloads)
-        self._host_slots: dict[str, Slots] = {}
+        self._slots = HostSlots(self.limits.downloads, self.limits.downloads_per_host)
         self._left: set[str] = set()
         self._names: set[str] = set()
         """Of the partial files that a route uses now."""
@@ -158,8 +126,6 @@ class Fetcher:
             PkgcError: ``hash-mismatch``, ``advertised-hash-mismatch``, ``size-mismatch``, ``http-status``,
                 ``download-failed``, ``stalled``, ``connection-refused``, ``dns-failure``, ``disk-full``, …
         """
-        if self._started is not None:
-            await self._start(self._started)
         expected = Expectation(allowed, advertised, size if exact_size else None)
         if urlsplit(url).scheme.lower() != "file":
             await self._transport.prepare(options)
@@ -167,29 +133,68 @@ class Fetcher:
         else:
             identity = ""
         source = Source(urldefrag(url).url, options, identity, None if exact_size else size)
-        key = _flight_key(source, expected)
+        return (await self.bring(source, expected, filename, reporter)).artifact
+
+    async def bring(
+        self,
+        source: Source,
+        expected: Expectation,
+        filename: str,
+        reporter: Reporter,
+        *,
+        since: float = 0.0,
+    ) -> Arrival:
+        """Like `fetch`, and tells more; for one who knows the identity of the source, and perhaps its bytes.
+
+        Args:
+            since: time.monotonic(); a flight without a known hash that began earlier does not count if it
+                has landed.
+
+        Raises:
+            PkgcError: as `fetch`.
+        """
+        if self._started is not None:
+            await self._start(self._started)
+        key = flight_key(source, expected)
         flight = self._flights.get(key)
         while flight is not None and flight.over:
-            # It was cancelled and is still writing what arrived, which this one will go on with; or it has
-            # landed and is tidying up.
+            # It was cancelled and is still writing what this one will go on with; or it is tidying up.
             assert flight.task is not None
             await asyncio.wait([flight.task])
-            if flight.artifact is not None:
-                return await self._confirm(flight.artifact, expected, url)
+            if flight.arrival is not None and (expected.sha256 is not None or flight.began >= since):
+                return await self._confirm(flight.arrival, expected, source.url)
             flight = self._flights.get(key)
         if flight is None:
             known = expected.sha256
             stored = self._find(Digest("sha256", known)) if self._find and known else None
             if stored is not None:
-                return await self._confirm(stored, expected, url)
-            flight = self._flights[key] = _Flight(key, filename)
-        waiter = _Waiter(source, expected, filename, reporter, asyncio.get_running_loop().create_future())
+                return await self._confirm(Arrival(stored), expected, source.url)
+            flight = self._flights[key] = Flight(key, filename)
+        waiter = Waiter(source, expected, filename, reporter, asyncio.get_running_loop().create_future())
         self._join(flight, waiter)
         try:
-            artifact = await waiter.result
-            return await self._confirm(artifact, expected, url)
+            arrival = await waiter.result
+            return await self._confirm(arrival, expected, source.url)
         finally:
             self._leave(flight, waiter)
+
+    async def confirm(self, artifact: Artifact, expected: Expectation, url: str) -> Artifact:
+        """Hold stored bytes against what somebody expects; algorithms that are missing are computed.
+
+        Returns:
+            The artifact with every digest that is known of it now.
+
+        Raises:
+            PkgcError: ``hash-mismatch``, ``advertised-hash-mismatch``, ``size-mismatch``.
+        """
+        missing = expected.algorithms - {digest.algorithm for digest in artifact.digests}
+        more = await self._hash(artifact.path, missing) if missing else frozenset()
+        error = expected.verdict(artifact.digests | more, artifact.size, url)
+        if error is not None:
+            raise error
+        if not more:
+            return artifact
+        return Artifact(artifact.sha256, artifact.size, artifact.path, artifact.digests | more)
 
     async def close(self) -> None:
         """Cancel every flight, keep what arrived, and end the threads."""
@@ -207,22 +212,22 @@ class Fetcher:
     async def _start(self, lock: asyncio.Lock) -> None:
         async with lock:
             if self._started is not None:
-                self._left = await asyncio.to_thread(_take_stock, self._incoming, self.limits.stale_after)
+                self._left = await asyncio.to_thread(take_stock, self._incoming, self.limits.stale_after)
                 self._started = None
 
-    def _join(self, flight: _Flight, waiter: _Waiter) -> None:
+    def _join(self, flight: Flight, waiter: Waiter) -> None:
         flight.waiters.append(waiter)
         waiter.reporter.started(flight.key, waiter.filename, flight.total or waiter.expected.size)
         if flight.arrived:
             waiter.reporter.advanced(flight.key, flight.arrived)
         name = waiter.source.name
         if name not in flight.routes or flight.routes[name].mismatched:
-            flight.routes[name] = _Route(waiter.source, Patience(self._transport.limits))
+            flight.routes[name] = Route(waiter.source, Patience(self._transport.limits))
             flight.joined.set()
         if flight.task is None:
             flight.task = asyncio.create_task(self._fly(flight), name=f"flight {flight.label}")
 
-    def _leave(self, flight: _Flight, waiter: _Waiter) -> None:
+    def _leave(self, flight: Flight, waiter: Waiter) -> None:
         flight.waiters.remove(waiter)
         waiter.reporter.finished(flight.key)
         if not waiter.result.done():
@@ -233,32 +238,25 @@ class Fetcher:
             flight.over = True
             flight.task.cancel()
 
-    async def _confirm(self, artifact: Artifact, expected: Expectation, url: str) -> Artifact:
+    async def _confirm(self, arrival: Arrival, expected: Expectation, url: str) -> Arrival:
         """Each waiter compares for itself, also who came too late for its algorithms to be computed."""
-        missing = expected.algorithms - {digest.algorithm for digest in artifact.digests}
-        more = await self._hash(artifact.path, missing) if missing else frozenset()
-        error = expected.verdict(artifact.digests | more, artifact.size, url)
-        if error is not None:
-            raise error
-        if not more:
-            return artifact
-        return Artifact(artifact.sha256, artifact.size, artifact.path, artifact.digests | more)
+        return arrival._replace(artifact=await self.confirm(arrival.artifact, expected, url))
 
     # -- the flight ----------------------------------------------------------------------------------
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: Flight) -> None:
         try:
             await self._try_routes(flight)
         except PkgcError as exc:
-            _fail(flight, exc)
+            fail(flight, exc)
         except asyncio.CancelledError:
-            _fail(flight, PkgcError("cancelled", f"the download of {flight.label} was cancelled"))
+            fail(flight, PkgcError("cancelled", f"the download of {flight.label} was cancelled"))
             raise
         except Exception as exc:
             # A defect of ours. The waiters must hear of it, or they would wait for ever.
             error = PkgcError("internal-error", f"fetching {flight.label} failed", context=repr(exc))
             error.__cause__ = exc
-            _fail(flight, error)
+            fail(flight, error)
         finally:
             flight.over = True
             for route in flight.routes.values():
@@ -270,11 +268,11 @@ class Fetcher:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
 
-    async def _try_routes(self, flight: _Flight) -> None:
+    async def _try_routes(self, flight: Flight) -> None:
         while True:
-            route = _next_route(flight)
+            route = next_route(flight)
             if route is None:
-                _fail_each(flight)
+                fail_each(flight)
                 return
             delay = route.not_before - time.monotonic()
             if delay > 0:
@@ -286,15 +284,15 @@ class Fetcher:
             if await self._try_route(flight, route):
                 return
 
-    async def _try_route(self, flight: _Flight, route: _Route) -> bool:
+    async def _try_route(self, flight: Flight, route: Route) -> bool:
         """One attempt. True: every waiter has its answer."""
         route.tried = True
         partial = await self._partial(flight, route)
         route.best = max(route.best, partial.kept)
-        self._turn_back(flight, partial.kept)
+        flight.turn_back(partial.kept)
         try:
             digests = await self._transfer(flight, route, partial)
-        except _TooSlow:
+        except TooSlow:
             # Not a failure: what arrived is kept, and it has its turn again if the others fail.
             await partial.settle()
             self._take_note(flight, route, partial.kept)
@@ -302,6 +300,11 @@ class Fetcher:
             for waiter in flight.waiters:
                 waiter.reporter.retrying(f"{redact(route.source.url)} is slow; trying another source")
             return False
+        except Unchanged as answer:
+            here = answer.condition
+            name, began = route.source.name, flight.began
+            flight.land(Arrival(here.artifact, name, here.stamp, unchanged=True, began=began))
+            return True
         except TransferError as failure:
             await partial.settle()
             self._take_note(flight, route, partial.kept)
@@ -315,7 +318,7 @@ class Fetcher:
             return False
         return await self._land(flight, route, partial, digests)
 
-    async def _transfer(self, flight: _Flight, route: _Route, partial: Partial) -> frozenset[Digest]:
+    async def _transfer(self, flight: Flight, route: Route, partial: Partial) -> frozenset[Digest]:
         network = 0
 
         def arrived(amount: int) -> None:
@@ -337,6 +340,9 @@ class Fetcher:
                 for waiter in flight.waiters:
                     waiter.reporter.started(flight.key, waiter.filename, total)
 
+        def answered(headers: Mapping[str, str]) -> None:
+            route.stamp = stamp_of(headers)
+
         # Sizes that somebody may accept; empty: any.
         exact = [one.expected.size for one in flight.waiters]
         sizes = frozenset(size for size in exact if size is not None) if None not in exact else frozenset()
@@ -344,63 +350,21 @@ class Fetcher:
             route.patience.begin()
             progress = Progress(expects, arrived, received)
             return await copy_file(route.source.url, partial, self._executor, progress)
-        async with self._slot(route.source):
+        async with self._slots.slot(route.source.host, route.source.size_hint or 0):
             # Only now: waiting for a slot is not the server's fault.
             route.patience.begin()
-            async with self._hurry(flight, lambda: network):
+            async with hurry(flight, lambda: network, self.limits.slow_window, self.limits.slow_rate):
                 return await receive(
                     self._transport,
                     route.source,
                     partial,
-                    Progress(expects, arrived, received),
+                    Progress(expects, arrived, received, answered),
                     connect_timeout=route.patience.connect_timeout(),
                     verifiable=flight.key.startswith("sha256:"),
                     cap=max(sizes, default=MAX_FILE_BYTES),
                 )
 
-    @contextlib.asynccontextmanager
-    async def _hurry(self, flight: _Flight, received: Callable[[], int]) -> AsyncIterator[None]:
-        """Ends a transfer that is slow as soon as there is a source that has not been tried yet.
-
-        Each source is left at most once for each other one, so that two slow ones do not take turns for ever.
-
-        Raises:
-            _TooSlow: of the two the other should be tried.
-        """
-        loop = asyncio.get_running_loop()
-        window, enough = self.limits.slow_window, self.limits.slow_rate * self.limits.slow_window
-        samples = deque([(loop.time(), 0)])
-        timer: asyncio.TimerHandle | None = None
-
-        def look() -> None:
-            nonlocal timer
-            now, here = loop.time(), received()
-            while len(samples) > 1 and samples[1][0] <= now - window:
-                samples.popleft()
-            began, before = samples[0]
-            samples.append((now, here))
-            slow = now - began >= window and here - before < enough * (now - began) / window
-            if slow and flight.arrived != flight.total and _has_untried(flight):
-                limit.reschedule(now)
-                return
-            timer = loop.call_later(window / 5, look)
-
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                timer = loop.call_later(window / 5, look)
-                yield
-        except TimeoutError:
-            if limit.expired():
-                raise _TooSlow from None
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    async def _land(
-        self, flight: _Flight, route: _Route, partial: Partial, digests: frozenset[Digest]
-    ) -> bool:
+    async def _land(self, flight: Flight, route: Route, partial: Partial, digests: frozenset[Digest]) -> bool:
         """All bytes are here. Tell whom they are wrong; publish them if they are right for anybody."""
         computed = {digest.algorithm for digest in digests}
         while missing := frozenset().union(*(one.expected.algorithms for one in flight.waiters)) - computed:
@@ -419,7 +383,7 @@ class Fetcher:
                     if waiter.source.name == route.source.name:
                         waiter.wrong = error
             await partial.start_over()
-            self._turn_back(flight, 0)
+            flight.turn_back(0)
             if route.mismatched:
                 # Another route of the same source may take its place.
                 route.partial = None
@@ -430,25 +394,19 @@ class Fetcher:
         sha256 = next(digest.hex for digest in digests if digest.algorithm == "sha256")
         filename = flight.waiters[0].filename
         artifact = await self._publish(partial.path, sha256, size, digests, filename, shown)
-        flight.artifact = artifact
+        flight.arrival = Arrival(artifact, route.source.name, route.stamp, began=flight.began)
         route.partial = None
         await self._clear(flight, partial)
         if not route.source.is_local and flight.waiters:
             flight.waiters[0].reporter.count("downloaded_files")
-        judged = dict(verdicts)
-        for waiter in flight.waiters:
-            error = judged.get(waiter)
-            if waiter.result.done():
-                continue
-            if error is not None:
+        for waiter, error in verdicts:
+            if error is not None and not waiter.result.done():
                 waiter.result.set_exception(error)
-            else:
-                # Who joined during the publication has no verdict yet; `_confirm` gives it.
-                waiter.result.set_result(artifact)
-        flight.over = True
+        # Who joined during the publication has no verdict yet; `_confirm` gives it.
+        flight.land(flight.arrival)
         return True
 
-    async def _clear(self, flight: _Flight, landed: Partial) -> None:
+    async def _clear(self, flight: Flight, landed: Partial) -> None:
         """Remove sidecars, and the partial files of routes that were not needed in the end."""
         partials = [route.partial for route in flight.routes.values() if route.partial is not None]
         for route in flight.routes.values():
@@ -463,7 +421,7 @@ class Fetcher:
             await in_thread(self._executor, partial.forget)
             self._names.discard(partial.path.name)
 
-    async def _partial(self, flight: _Flight, route: _Route) -> Partial:
+    async def _partial(self, flight: Flight, route: Route) -> Partial:
         if route.partial is None:
             shown = redact(route.source.url)
             cut = hashlib.sha256(f"{flight.key}\n{shown}".encode("utf-8", "surrogateescape")).hexdigest()[:40]
@@ -478,91 +436,15 @@ class Fetcher:
                 await route.partial.recall()
         return route.partial
 
-    def _take_note(self, flight: _Flight, route: _Route, kept: int) -> None:
+    def _take_note(self, flight: Flight, route: Route, kept: int) -> None:
         """An attempt has ended, and `kept` bytes need not be fetched again."""
         if kept > route.best:
             route.best = kept
             route.patience.progressed()
-        self._turn_back(flight, kept)
-
-    def _turn_back(self, flight: _Flight, kept: int) -> None:
-        """Progress shown so far becomes what is really kept."""
-        if flight.arrived != kept:
-            for waiter in flight.waiters:
-                waiter.reporter.advanced(flight.key, kept - flight.arrived)
-            flight.arrived = kept
-
-    @contextlib.asynccontextmanager
-    async def _slot(self, source: Source) -> AsyncIterator[None]:
-        # The host first: who waits for a busy host must not hold a place that another host could use.
-        if len(self._host_slots) > 1000:
-            self._host_slots = {name: slots for name, slots in self._host_slots.items() if slots.locked()}
-        per_host = self._host_slots.setdefault(source.host, Slots(self.limits.downloads_per_host))
-        size = source.size_hint or 0
-        async with per_host.slot(size), self._all_slots.slot(size):
-            yield
+        flight.turn_back(kept)
 
     async def _hash(self, path: Path, algorithms: Iterable[str]) -> frozenset[Digest]:
         try:
             return await in_thread(self._executor, hash_file, path, frozenset(algorithms))
         except OSError as exc:
             raise for_disk(exc, path) from exc
-
-
-def _next_route(flight: _Flight) -> _Route | None:
-    """The route to try next: of those that somebody still waits for, the one that may go first."""
-    wanted = {waiter.source.name for waiter in flight.waiters}
-    live = [route for name, route in flight.routes.items() if route.ended is None and name in wanted]
-    return min(live, key=lambda route: route.not_before, default=None)
-
-
-def _has_untried(flight: _Flight) -> bool:
-    """Whether somebody waits who has brought a source that nobody has tried."""
-    sources = (flight.routes[waiter.source.name] for waiter in flight.waiters)
-    return any(route.ended is None and not route.tried for route in sources)
-
-
-def _fail(flight: _Flight, error: PkgcError) -> None:
-    flight.over = True
-    for waiter in flight.waiters:
-        if not waiter.result.done():
-            waiter.result.set_exception(error)
-
-
-def _fail_each(flight: _Flight) -> None:
-    """No route is left: each waiter gets the error of its own."""
-    flight.over = True
-    for waiter in flight.waiters:
-        error = waiter.wrong or flight.routes[waiter.source.name].ended
-        assert error is not None
-        if not waiter.result.done():
-            waiter.result.set_exception(error)
-
-
-def _flight_key(source: Source, expected: Expectation) -> str:
-    known = expected.sha256
-    if known is not None:
-        return f"sha256:{known}"
-    cut = hashlib.sha256(f"{source.url}\n{source.identity}".encode("utf-8", "surrogateescape"))
-    return f"url:{cut.hexdigest()}"
-
-
-def _take_stock(incoming: Path, stale_after: float) -> set[str]:
-    """Names of the partial files that may be gone on with; removes stale ones and orphans."""
-    found: set[str] = set()
-    try:
-        incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.scandir(incoming) as entries:
-            names = {entry.name: entry.stat(follow_symlinks=False).st_mtime for entry in entries}
-        oldest = time.time() - stale_after
-        for name, changed in names.items():
-            stem, _, suffix = name.partition(".")
-            whole = f"{stem}.part" in names and f"{stem}.json" in names
-            if suffix == "part" and whole and changed >= oldest:
-                found.add(name)
-            elif suffix in {"part", "json.new"} or (suffix == "json" and not whole):
-                (incoming / name).unlink(missing_ok=True)
-                (incoming / f"{stem}.json").unlink(missing_ok=True)
-    except OSError as exc:
-        raise for_disk(exc, incoming) from exc
-    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import Executor
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pkgc_daemon.errors import PkgcError
@@ -36,6 +37,32 @@ def path_of(url: str) -> str:
     return path
 
 
+class Evidence(NamedTuple):
+    """What tells without reading it whether a file has changed."""
+
+    text: str
+    """Equal: most likely the same content."""
+    changed: float
+    """Unix seconds of its last modification."""
+
+
+def look(url: str) -> Evidence:
+    """What `stat` says of the file at `url`. Blocks.
+
+    Raises:
+        PkgcError: ``bad-url``, ``file-not-found``, ``file-unreadable``.
+    """
+    try:
+        status = os.stat(path_of(url))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "not a regular file")
+    except OSError as exc:
+        raise _unreadable(url, exc) from exc
+    # The time of the inode too: nobody can set it back.
+    told = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
+    return Evidence(":".join(("file", *map(str, told))), status.st_mtime)
+
+
 async def copy_file(url: str, partial: Partial, executor: Executor, progress: Progress) -> frozenset[Digest]:
     """Copy the file at `url` into `partial` and return its digests.
 
@@ -58,11 +85,14 @@ async def copy_file(url: str, partial: Partial, executor: Executor, progress: Pr
             await in_thread(executor, os.close, fd)
         return await partial.finish()
     except OSError as exc:
-        code = "file-not-found" if isinstance(exc, FileNotFoundError) else "file-unreadable"
-        error = PkgcError(code, f"cannot read {redact(url)}", context=f"cause: {exc.strerror or exc}")
-        raise TransferError(Kind.FATAL, error) from exc
+        raise TransferError(Kind.FATAL, _unreadable(url, exc)) from exc
     except PkgcError as exc:
         raise TransferError(Kind.FATAL, exc) from exc
+
+
+def _unreadable(url: str, exc: OSError) -> PkgcError:
+    code = "file-not-found" if isinstance(exc, FileNotFoundError) else "file-unreadable"
+    return PkgcError(code, f"cannot read {redact(url)}", context=f"cause: {exc.strerror or exc}")
 
 
 def _open(path: str) -> tuple[int, int]:

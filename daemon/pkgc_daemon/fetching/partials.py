@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -349,6 +350,27 @@ def hash_file(path: Path, algorithms: Iterable[str]) -> frozenset[Digest]:
             for hasher in hashers.values():
                 hasher.update(block)
     return frozenset(Digest(name, hasher.hexdigest()) for name, hasher in hashers.items())
+
+
+def take_stock(incoming: Path, stale_after: float) -> set[str]:
+    """Names of the partial files that may be gone on with; removes stale ones and orphans."""
+    found: set[str] = set()
+    try:
+        incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.scandir(incoming) as entries:
+            names = {entry.name: entry.stat(follow_symlinks=False).st_mtime for entry in entries}
+        oldest = time.time() - stale_after
+        for name, changed in names.items():
+            stem, _, suffix = name.partition(".")
+            whole = f"{stem}.part" in names and f"{stem}.json" in names
+            if suffix == "part" and whole and changed >= oldest:
+                found.add(name)
+            elif suffix in {"part", "json.new"} or (suffix == "json" and not whole):
+                (incoming / name).unlink(missing_ok=True)
+                (incoming / f"{stem}.json").unlink(missing_ok=True)
+    except OSError as exc:
+        raise for_disk(exc, incoming) from exc
+    return found
 
 
 def _new_hashers(algorithms: frozenset[str]) -> dict[str, hashlib._Hash]:

@@ -67,3 +67,26 @@ class Slots:
                 granted.set_result(None)
                 return
         self._free += 1
+
+
+class HostSlots:
+    """Slots for all hosts together, and for each of them.
+
+    Args:
+        count: transfers at once.
+        per_host: transfers at once from one host.
+    """
+
+    def __init__(self, count: int, per_host: int) -> None:
+        self._all = Slots(count)
+        self._per_host = per_host
+        self._hosts: dict[str, Slots] = {}
+
+    @asynccontextmanager
+    async def slot(self, host: str, size: int) -> AsyncIterator[None]:
+        """See `Slots.slot`; for a transfer from `host`."""
+        if len(self._hosts) > 1000:
+            self._hosts = {name: slots for name, slots in self._hosts.items() if slots.locked()}
+        # The host first: who waits for a busy host must not hold a place that another host could use.
+        async with self._hosts.setdefault(host, Slots(self._per_host)).slot(size), self._all.slot(size):
+            yield

@@ -135,9 +135,18 @@ class Transport:
     # -- pages ---------------------------------------------------------------------------------------
 
     async def get_page(
-        self, url: str, headers: Mapping[str, str], options: IndexOptions, reporter: Reporter
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        options: IndexOptions,
+        reporter: Reporter,
+        *,
+        limit: int | None = None,
     ) -> PageResponse:
         """See `PageTransport.get_page`.
+
+        Args:
+            limit: bytes that the body may have, before and after decoding; default: those of a page.
 
         Raises:
             PkgcError: ``connection-refused``, ``dns-failure``, ``connect-timeout``, ``stalled``,
@@ -153,7 +162,8 @@ class Transport:
                 async with slots:
                     # Waiting for one's turn is not the server's fault.
                     patience.begin()
-                    page = await self._get_page_once(url, headers, options, patience.connect_timeout())
+                    timeout = patience.connect_timeout()
+                    page = await self._get_page_once(url, headers, options, timeout, limit or MAX_PAGE_BYTES)
                 if page.status not in RETRIED_STATUSES:
                     return page
                 trouble = for_status(page.status, page.headers, url)
@@ -168,7 +178,12 @@ class Transport:
             await asyncio.sleep(delay)
 
     async def _get_page_once(
-        self, url: str, headers: Mapping[str, str], options: IndexOptions, connect_timeout: float
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        options: IndexOptions,
+        connect_timeout: float,
+        limit: int,
     ) -> PageResponse:
         asked = {"Accept-Encoding": "gzip", **headers}
         try:
@@ -181,15 +196,15 @@ class Transport:
                 while part := await reply.content.readany():
                     parts.append(part)
                     size += len(part)
-                    if size > MAX_PAGE_BYTES:
-                        raise page_too_large(url, MAX_PAGE_BYTES)
+                    if size > limit:
+                        raise page_too_large(url, limit)
                 body = b"".join(parts)
                 encoding = reply.headers.get("content-encoding", "identity").strip().lower()
                 if body and encoding != "identity":
                     if len(body) > 65536:
-                        body = await asyncio.to_thread(decode_page, body, encoding, url, MAX_PAGE_BYTES)
+                        body = await asyncio.to_thread(decode_page, body, encoding, url, limit)
                     else:
-                        body = decode_page(body, encoding, url, MAX_PAGE_BYTES)
+                        body = decode_page(body, encoding, url, limit)
                 return PageResponse(reply.status, reply.headers, body, reply.url)
         except (aiohttp.ClientError, OSError, TimeoutError, PkgcError) as exc:
             raise translate(exc, url) from exc

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from packaging.markers import Marker
-from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-from pkgc_daemon.vocabulary import Digest, Place, Wanted
+from pkgc_daemon.vocabulary import Digest, DirectSource, Place, Wanted
 
-#: Absolute path, or ``-`` for standard input, to content; raises PkgcError. Runs in the client's world.
+#: Absolute path of the client's, ``-`` for its standard input, or http(s) URL, to content; raises PkgcError.
 ReadFile = Callable[[str], Awaitable[bytes]]
 #: Names to values of environment variables in the client's world; unset ones are absent.
 Variables = Callable[[frozenset[str]], Awaitable[Mapping[str, str]]]
@@ -22,16 +22,31 @@ Exists = Callable[[str], Awaitable[bool]]
 class RequirementLine:
     """One requirement or constraint of a file, markers not yet evaluated."""
 
-    requirement: Requirement
+    name: str
+    """Normalized (PEP 503); '' for a direct reference whose name the text does not tell."""
+    specifier: SpecifierSet
+    """Empty for a direct reference."""
     hashes: frozenset[Digest]
+    """Allowed digests: of ``--hash``, and the strong ones of a URL's fragment."""
     place: Place
     text: str
     """As written, before variables were put in, without options."""
+    extras: frozenset[str] = frozenset()
+    """Normalized."""
+    marker: Marker | None = None
+    source: DirectSource | None = None
+    """Where the bytes are, of a direct reference; None: an index serves it."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Build settings (``--config-settings``), in their order."""
+    hashed: bool = False
+    """It carries ``--hash``, which switches hash mode on; a URL's fragment does not (H1)."""
+    file_version: str = ""
+    """The version that the file name of a direct wheel tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedLine:
-    """A valid line of a kind that pkgc cannot install yet. An error only if its marker is true."""
+    """A valid line of a kind that pkgc cannot install: hg, svn, bzr. An error only if its marker is true."""
 
     kind: str
     """What it is, for a person: ``a URL``, ``a local path``, …"""
@@ -76,7 +91,32 @@ class Lock:
     """What an environment shall hold: the outcome of reading requirements for one interpreter."""
 
     wanted: tuple[Wanted, ...]
-    """One per project, in the order of their first lines."""
+    """One per project, in the order of their first lines. Unnamed direct references have no name yet."""
     hash_mode: bool
     """Every Wanted has hashes, because hash-checking mode (H1) is on."""
     warnings: tuple[str, ...] = ()
+    missing: tuple[Wanted, ...] = ()
+    """What lacks a hash although hash mode is on, in the order of lines; not among `wanted`."""
+    hash_cause: str = ""
+    """What switched hash mode on, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockChoice:
+    """What of a lock with extras and groups (pylock.toml, uv.lock) a command asks for."""
+
+    extras: frozenset[str] = frozenset()
+    """Normalized names."""
+    groups: frozenset[str] = frozenset()
+    """Normalized names of dependency groups, beside the default ones."""
+    all_extras: bool = False
+    default_groups: bool = True
+    """Whether the groups that the lock itself calls default are taken too."""
+    require_hashes: bool | None = None
+    """True for ``--require-hashes``, False for ``--no-require-hashes``, None for neither."""
+    no_binary: frozenset[str] = frozenset()
+    """Normalized names, or ``:all:``: only source archives of these."""
+    only_binary: frozenset[str] = frozenset()
+    """Normalized names, or ``:all:``: only wheels of these."""
+    no_build: bool = False
+    """Nothing may be built, whatever it is."""

@@ -55,6 +55,8 @@ REQUIREMENT_OPTIONS = frozenset({"hash", "config-settings"})
 
 # Printable ASCII without quotes and backslashes: there, shlex.split does what str.split does.
 _PLAIN = re.compile(r"[ !#-&(-\[\]-~]*\Z")
+# What follows -e, as written, up to the next option.
+_EDITABLE = re.compile(r"(?:\A| )(?:-e|--e[a-z]*)[ =]*(.*?)(?= -|\Z)", re.DOTALL)
 _HASH = re.compile(r"--hash=(?:sha256:([0-9A-Fa-f]{64})|(sha384|sha512):([0-9A-Fa-f]{96}|[0-9A-Fa-f]{128}))")
 
 
@@ -109,6 +111,31 @@ def parse_options(text: str) -> LineOptions:
     values, ignored = _parse_words(words)
     hashes.extend(_hash_argument(value) for name, value in values if name == "hash")
     return LineOptions(tuple(pair for pair in values if pair[0] != "hash"), frozenset(hashes), tuple(ignored))
+
+
+def editable_text(text: str, options: LineOptions) -> tuple[str, bool]:
+    """What is editable, and whether words that optparse calls stray belong to it.
+
+    pip drops the rest of ``-e ./path ; marker``, of ``-e ./path [extra]`` and of ``-e name @ url`` without a
+    word.  uv obeys them, and so does pkgc: whoever writes a marker means it.
+
+    Args:
+        text: the text of the line's options.
+        options: the same, parsed; it has an ``-e``.
+    """
+    value = options.all("editable")[0]
+    match = _EDITABLE.search(text) if options.ignored else None
+    if match is not None:
+        written = match[1].strip()
+        if ";" in written or " @ " in written or written.endswith("]"):
+            return written, True
+    return value, False
+
+
+def build_settings(options: LineOptions) -> tuple[tuple[str, str], ...]:
+    """The build settings of a line (``--config-settings KEY=VALUE``), in their order."""
+    pairs = (value.partition("=") for value in options.all("config-settings"))
+    return tuple((key, value) for key, _, value in pairs)
 
 
 def _split(text: str) -> list[str]:

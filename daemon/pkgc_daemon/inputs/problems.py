@@ -48,8 +48,11 @@ class Problems:
         Raises:
             InputError: with the code of the first problem; its context lists every problem of that code.
         """
-        if not self._found:
-            return
+        if self._found:
+            raise self.error()
+
+    def error(self) -> InputError:
+        """What was found, at least one problem, as one error (see `check`)."""
         first = self._found[0]
         same = [problem for problem in self._found if problem.code == first.code]
         others = len(self._found) - len(same)
@@ -63,4 +66,4 @@ class Problems:
         if others:
             context.append(f"problems of other kinds: {others}")
         hint = next((problem.hint for problem in same if problem.hint), None)
-        raise InputError(first.code, message, context="\n".join(context) or None, hint=hint)
+        return InputError(first.code, message, context="\n".join(context) or None, hint=hint)

@@ -10,10 +10,8 @@ import asyncio
 import os.path
 from collections.abc import Sequence
 
-from packaging.markers import Marker
-
 from pkgc_daemon.errors import EXIT_USAGE, InputError, PkgcError
-from pkgc_daemon.inputs.forms import FormError, OtherForm, classify
+from pkgc_daemon.inputs.entries import Setting, read_entry, stray_words
 from pkgc_daemon.inputs.given import (
     Exists,
     Lock,
@@ -32,17 +30,19 @@ from pkgc_daemon.inputs.lines import (
     logical_lines,
     variable_names,
 )
-from pkgc_daemon.inputs.locations import File, LocationError, is_url, joined, locate, location_url
-from pkgc_daemon.inputs.options import (
-    REQUIREMENT_OPTIONS,
-    LineOptions,
-    OptionError,
-    apply_format,
-    parse_options,
-    split_line,
+from pkgc_daemon.inputs.locations import (
+    File,
+    LocationError,
+    is_remote,
+    is_url,
+    joined,
+    locate,
+    location_url,
+    remote_names_local,
 )
+from pkgc_daemon.inputs.options import LineOptions, OptionError, apply_format, parse_options, split_line
 from pkgc_daemon.inputs.problems import Problems, shown
-from pkgc_daemon.inputs.sources import check_supported
+from pkgc_daemon.inputs.sources import check_requirements_file
 from pkgc_daemon.inputs.wanted import select_wanted
 from pkgc_daemon.vocabulary import Place
 
@@ -59,6 +59,8 @@ __all__ = [
     "select_wanted",
 ]
 
+#: Options that say where files are.
+_LOCATIONS = frozenset({"index-url", "extra-index-url", "find-links"})
 #: Bounds on includes: without them 30 files that include each other's successor twice are 2**30 reads.
 _MOST_FILES = 1000
 _DEEPEST = 100
@@ -82,10 +84,10 @@ async def read_requirements(
     """Read requirements and constraints files and everything that they include.
 
     Args:
-        sources: requirements files: paths, `file:` URLs or ``-``.
-        constraints: constraints files of the command line.
+        sources: requirements files: paths, URLs (`file:`, `http:`, `https:`) or ``-``.
+        constraints: constraints files of the command line, named likewise.
         cwd: the client's working directory, absolute; relative sources start there.
-        read_file: reads an absolute path or ``-``.
+        read_file: reads an absolute path, ``-`` or an http(s) URL.
         variables: looks up variables of the client's environment.
         exists: tells whether an absolute path exists, to resolve relative ``--find-links`` (first relative
             to the file, then to `cwd`); without it they are relative to the file.
@@ -94,12 +96,12 @@ async def read_requirements(
     Raises:
         InputError: ``invalid-requirement``, ``invalid-option``, ``invalid-constraint``,
             ``invalid-encoding``, ``recursive-requirements``, ``too-many-files``,
-            ``input-too-large``, ``unsupported-requirement``, ``unsupported-source``; all lines with one
-            kind of problem are in one error.
+            ``input-too-large``, ``unsupported-source``, ``mixed-sources``, ``remote-names-local``,
+            ``conflicting-requirements``; all lines with one kind of problem are in one error.
         PkgcError: what `read_file` raises; for an included file the message names the including line.
     """
-    for source in sources:
-        check_supported(source)
+    for source in (*sources, *constraints):
+        check_requirements_file(source)
     reader = _Reader(cwd, read_file, variables, exists)
     for value in no_binary:
         apply_format(value, reader.no_binary, reader.only_binary)
@@ -208,16 +210,15 @@ class _Reader:
                 why = shown(str(exc)) if line.raw == line.text else "after expansion of variables"
                 self.problems.add("invalid-option", here, f"{why} in {shown(line.raw)!r}")
                 continue
+            if text or options.all("editable"):
+                self._requirement(file, options, here, line, is_constraint)
+                continue
             if options.ignored:
-                words = " ".join(options.ignored) if line.raw == line.text else "words after an option"
-                self._warn(here, f"{shown(words)!r} is no option and is ignored")
-            editable = options.all("editable")
-            if text or editable:
-                self._requirement(text, options, here, line, is_constraint)
-            elif (names := options.all("requirement")) or options.all("constraint"):
+                self.warnings.append(stray_words(line, list(options.ignored), here))
+            if (names := options.all("requirement")) or options.all("constraint"):
                 await self._include(file, options, bool(names), ancestors, here)
             else:
-                await self._options(file, options, here)
+                await self._options(file, options, here, line)
 
     async def _include(
         self,
@@ -231,7 +232,13 @@ class _Reader:
         # R8: only the first one of a line is used, and of -r and -c on one line only -r.
         if len(options.values) > 1 or options.hashes:
             self._warn(here, f"only the first --{wanted} of this line is used, the rest is ignored")
-        nested = self.locate(options.all(wanted)[0], file, here)
+        name = options.all(wanted)[0]
+        try:
+            check_requirements_file(name)
+        except InputError as exc:
+            self.problems.add(exc.code, here, exc.message, exc.hint)
+            return
+        nested = self.locate(name, file, here)
         if nested is None:
             return
         same = await self._same(nested, ancestors, here)
@@ -255,7 +262,8 @@ class _Reader:
         for key in ancestors:
             if key == nested.key:
                 return key
-            if os.path.normpath(key) == plain and await self._lines_of(nested, here) == self._texts.get(key):
+            same = not nested.remote and os.path.normpath(key) == plain
+            if same and await self._lines_of(nested, here) == self._texts.get(key):
                 return key
         return None
 
@@ -299,56 +307,26 @@ class _Reader:
         return lines
 
     def _requirement(
-        self, text: str, options: LineOptions, here: Place, line: Line, is_constraint: bool
+        self, file: File, options: LineOptions, here: Place, line: Line, is_constraint: bool
     ) -> None:
-        written = split_line(line.raw)[0].rstrip() or line.raw
-        ignored = {name for name, _ in options.values} - REQUIREMENT_OPTIONS - {"editable"}
-        if ignored:
-            names = ", ".join(f"--{name}" for name in sorted(ignored))
-            self._warn(here, f"{names} on the line of a requirement is ignored; give it a line of its own")
-        if options.all("editable"):
-            if is_constraint:
-                self.problems.add(
-                    "invalid-constraint", here, f"a constraint may not be editable: {shown(written)!r}"
-                )
-            else:
-                self._refuse("an editable requirement", None, options, here, written)
-            return
-        try:
-            form = classify(text)
-        except FormError as exc:
-            detail = f": {shown(str(exc))}" if line.raw == line.text else ""
-            self.problems.add(
-                "invalid-requirement", here, f"invalid requirement {shown(written)!r}{detail}", exc.hint
-            )
-            return
-        if isinstance(form, OtherForm):
-            if is_constraint and not form.named:
-                self.problems.add(
-                    "invalid-constraint", here, f"a constraint must have a name: {shown(written)!r}"
-                )
-            else:
-                self._refuse(form.kind, form.marker, options, here, written)
-        elif is_constraint and form.extras:
-            self.problems.add(
-                "invalid-constraint", here, f"a constraint may not have extras: {shown(written)!r}"
-            )
-        else:
-            target = self.constraints if is_constraint else self.lines
-            target.append(RequirementLine(form, options.hashes, here, written))
+        setting = Setting(self._cwd, file.remote, is_constraint)
+        entry = read_entry(line, options, here, setting, self.problems, self.warnings)
+        if isinstance(entry, UnsupportedLine):
+            self.unsupported.append(entry)
+        elif entry is not None:
+            (self.constraints if is_constraint else self.lines).append(entry)
 
-    def _refuse(
-        self, kind: str, marker: Marker | None, options: LineOptions, here: Place, written: str
-    ) -> None:
-        self.unsupported.append(UnsupportedLine(kind, marker, here, shown(written), bool(options.hashes)))
-
-    async def _options(self, file: File, options: LineOptions, here: Place) -> None:
+    async def _options(self, file: File, options: LineOptions, here: Place, line: Line) -> None:
         """Take up a line of global options (their effect is on the whole run)."""
         if options.hashes:
             self._warn(here, "--hash without a requirement is ignored")
         find_links = options.all("find-links")
         if len(find_links) > 1:
             self._warn(here, "only the first --find-links of this line is used")
+        if file.remote and any(name in _LOCATIONS and not is_remote(value) for name, value in options.values):
+            refusal = remote_names_local("a local place", line.raw)
+            self.problems.add(refusal.code, here, str(refusal), refusal.hint)
+            return
         if find_links:
             self.find_links.append(await self._find_links(find_links[0], file))
         for name, value in options.values:

@@ -1,39 +1,45 @@
-"""From requirement lines to Wanted for one target: markers, pins, constraints, hash mode; no I/O.
+"""From requirement lines to Wanted for one target: markers, names, hash mode; no I/O.
 
-Rules: R9 (constraints), R10 (repeats), H1-H3, H5, H6 (hash-checking mode) of pip.
+Rules: R9 (constraints), R10 (repeats), H1, H2, H9 (hash-checking mode) of pip; how the lines of one project
+are merged is in merging.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
-from packaging.specifiers import InvalidSpecifier, Specifier
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.given import Lock, RequirementLine, RequirementsInput
+from pkgc_daemon.inputs.merging import Identity, Mode, identity, merge
 from pkgc_daemon.inputs.problems import Problems, shown
-from pkgc_daemon.vocabulary import Digest, Place, Wanted
+from pkgc_daemon.vocabulary import Digest, DirectSource, Place, Wanted
 
-LOCK_HINT = (
-    "pkgc sync installs locks: pin every requirement first, e.g. with "
-    "`uv pip compile --generate-hashes requirements.in -o requirements.txt` or "
-    "`pip-compile --generate-hashes requirements.in`"
-)
 UNSUPPORTED_HINT = (
-    "this version of pkgc installs pinned index requirements only (name==version); install that one by "
-    "another tool, or publish it to an index"
+    "pkgc installs from indexes, archives, directories and git repositories; install that one by another "
+    "tool, or publish it to an index"
 )
 HASH_HINT = (
     "add a --hash to each of these lines (`uv pip compile --generate-hashes` or `pip-compile "
     "--generate-hashes` writes them), or give --no-require-hashes"
 )
+PASTE_HINT = (
+    "the hashes above are those of what is there now: compare them with a source that you trust, then paste "
+    "the lines; or give --no-require-hashes"
+)
+
+#: A project's normalized name, or what identifies a direct reference that has no name.
+_Project = str | Identity
 
 
 def select_wanted(
-    given: RequirementsInput, markers: Mapping[str, str], *, require_hashes: bool | None
+    given: RequirementsInput,
+    markers: Mapping[str, str],
+    *,
+    require_hashes: bool | None,
+    names: Mapping[DirectSource, str] | None = None,
 ) -> Lock:
     """Decide what the lines mean for one interpreter.
 
@@ -42,12 +48,19 @@ def select_wanted(
         markers: the PEP 508 variables of the target, all of them.
         require_hashes: True for ``--require-hashes`` on the command line, False for
             ``--no-require-hashes``, None for neither.
+        names: normalized names of direct references that their text does not name, by `Wanted.source`: found
+            out from their content after a first selection. With them a second one applies constraints and
+            finds repeats.
+
+    Returns:
+        The Lock. In hash mode (H1) what lacks a hash is in `Lock.missing`, which the caller has to turn into
+        `missing_hash_error`: pip's rule H9 is to print the hashes, and computing them takes a download.
 
     Raises:
         InputError: ``conflicting-options``, ``unsupported-requirement``, ``unpinned-requirement``,
-            ``missing-hash``, ``conflicting-requirements``, ``invalid-requirement``.
+            ``conflicting-requirements``, ``hash-unsupported``, ``invalid-requirement``.
     """
-    hash_mode, cause = _hash_mode(given, require_hashes)
+    mode = _hash_mode(given, require_hashes)
     problems = Problems()
     target = _Target(markers, problems)
     for line in given.unsupported:
@@ -55,26 +68,57 @@ def select_wanted(
             problems.add(
                 "unsupported-requirement",
                 line.place,
-                f"{line.text!r} is {line.kind}, which this version of pkgc cannot install",
+                f"{line.text!r} is {line.kind}, which pkgc cannot install",
                 UNSUPPORTED_HINT,
             )
-    projects = target.by_project(given.lines)
-    constraints = target.by_project(given.constraints, only=projects)
-    wanted: list[Wanted] = []
-    for name, lines in projects.items():
-        _check_format(given, name, lines[0], problems)
-        chosen = _decide(name, lines, constraints.get(name, []), hash_mode, cause, problems)
-        if chosen is not None:
-            wanted.append(chosen)
-    problems.check()
+    projects = _by_project(target.applying(given.lines), names or {})
+    constraints: dict[_Project, list[RequirementLine]] = {}
+    for limit in given.constraints:
+        if limit.name in projects and target.matches(limit.marker, limit.place, limit.text):
+            constraints.setdefault(limit.name, []).append(limit)
     warnings = list(given.warnings)
-    if not wanted:
-        names = ", ".join(given.sources) or "the input"
-        warnings.append(f"{names}: no requirement applies, so nothing is wanted")
-    return Lock(tuple(wanted), hash_mode, tuple(warnings))
+    wanted: list[Wanted] = []
+    missing: list[Wanted] = []
+    for project, lines in projects.items():
+        name = project if isinstance(project, str) else ""
+        chosen = merge(name, lines, constraints.get(project, []), mode, problems, warnings)
+        if chosen is not None:
+            (missing if mode.on and not chosen.hashes else wanted).append(chosen)
+    problems.check()
+    if not wanted and not missing:
+        sources = ", ".join(given.sources) or "the input"
+        warnings.append(f"{sources}: no requirement applies, so nothing is wanted")
+    return Lock(tuple(wanted), mode.on, tuple(warnings), tuple(missing), mode.cause)
 
 
-def _hash_mode(given: RequirementsInput, require_hashes: bool | None) -> tuple[bool, str]:
+def missing_hash_error(missing: Sequence[tuple[Wanted, tuple[Digest, ...]]], cause: str) -> InputError:
+    """The error for what lacks a hash in hash mode (H9).
+
+    Args:
+        missing: each of `Lock.missing`, at least one, with the digests that were computed for it (none if it
+            could not be had).
+        cause: `Lock.hash_cause`.
+
+    Returns:
+        An InputError ``missing-hash``; its context has every line, with its hashes ready to be pasted.
+    """
+    problems = Problems()
+    for wanted, _ in missing:
+        problems.add(
+            "missing-hash",
+            wanted.place,
+            f"{shown(wanted.text)!r} has no --hash, but {cause} demands one for every requirement",
+        )
+    message = problems.error().message
+    context = "\n".join(
+        f"{wanted.place}: " + " ".join((shown(wanted.text), *(f"--hash={digest}" for digest in digests)))
+        for wanted, digests in missing
+    )
+    computed = any(digests for _, digests in missing)
+    return InputError("missing-hash", message, context=context, hint=PASTE_HINT if computed else HASH_HINT)
+
+
+def _hash_mode(given: RequirementsInput, require_hashes: bool | None) -> Mode:
     """Whether hash mode is on (H1), and what switched it on."""
     required = "the command line" if require_hashes is True else given.require_hashes_place
     refused = "the command line" if require_hashes is False else given.no_require_hashes_place
@@ -87,12 +131,30 @@ def _hash_mode(given: RequirementsInput, require_hashes: bool | None) -> tuple[b
             context=f"--require-hashes: {required}\n--no-require-hashes: {refused}",
         )
     if required is not None:
-        return True, f"--require-hashes ({required})"
+        return Mode(True, f"--require-hashes ({required})")
     if refused is not None:
-        return False, ""
-    places: list[Place] = [line.place for line in (*given.lines, *given.constraints) if line.hashes]
+        return Mode(False)
+    places: list[Place] = [line.place for line in (*given.lines, *given.constraints) if line.hashed]
     places += [line.place for line in given.unsupported if line.hashed]
-    return bool(places), f"the --hash at {places[0]}" if places else ""
+    return Mode(True, f"the --hash at {places[0]}") if places else Mode(False)
+
+
+def _by_project(
+    lines: Sequence[RequirementLine], names: Mapping[DirectSource, str]
+) -> dict[_Project, list[RequirementLine]]:
+    """The lines by project, in their order. A line without a name joins one that names the same source."""
+    known: dict[Identity, str] = {identity(source): name for source, name in names.items()}
+    known.update(
+        (identity(line.source), line.name) for line in lines if line.name and line.source is not None
+    )
+    found: dict[_Project, list[RequirementLine]] = {}
+    for line in lines:
+        project: _Project = line.name
+        if not line.name and line.source is not None:
+            place = identity(line.source)
+            project = known.get(place, place)
+        found.setdefault(project, []).append(line)
+    return found
 
 
 class _Target:
@@ -120,134 +182,6 @@ class _Target:
             self._known[key] = known
         return known
 
-    def by_project(
-        self, lines: Iterable[RequirementLine], only: Mapping[str, object] | None = None
-    ) -> dict[str, list[RequirementLine]]:
-        """The lines that apply, by normalized name, in their order."""
-        found: dict[str, list[RequirementLine]] = {}
-        for line in lines:
-            name = canonicalize_name(line.requirement.name)
-            if only is not None and name not in only:
-                continue
-            if self.matches(line.requirement.marker, line.place, line.text):
-                found.setdefault(name, []).append(line)
-        return found
-
-
-def _check_format(given: RequirementsInput, name: str, line: RequirementLine, problems: Problems) -> None:
-    # The same precedence as pip's: what names the project comes before :all:.
-    if name in given.only_binary or (name not in given.no_binary and ":all:" in given.only_binary):
-        return
-    if name in given.no_binary or ":all:" in given.no_binary:
-        problems.add(
-            "unsupported-requirement",
-            line.place,
-            f"--no-binary asks to build {name} from source, which this version of pkgc cannot do",
-            f"take {name} out of --no-binary (or give --only-binary {name})",
-        )
-
-
-def _decide(
-    name: str,
-    lines: list[RequirementLine],
-    constraints: list[RequirementLine],
-    hash_mode: bool,
-    cause: str,
-    problems: Problems,
-) -> Wanted | None:
-    """Merge all lines of one project with its constraints into one Wanted, or note why that fails."""
-    first = lines[0]
-    every = [*lines, *constraints]
-    pin = _pin(every, hash_mode)
-    if pin is None:
-        problems.add(
-            "unpinned-requirement",
-            first.place,
-            f"{shown(first.text)!r} is not pinned to one version with ==",
-            LOCK_HINT,
-        )
-        return None
-    pinned_by, specifier = pin
-    conflict = _conflict(specifier, every)
-    if conflict is not None:
-        problems.add(
-            "conflicting-requirements",
-            pinned_by.place,
-            f"{shown(pinned_by.text)!r} and {shown(conflict.text)!r} ({conflict.place}) exclude each other",
-        )
-        return None
-    hashes, emptied_by = _common_hashes(every)
-    if emptied_by is not None:
-        problems.add(
-            "conflicting-requirements",
-            emptied_by.place,
-            f"no --hash of {name} here is allowed by its other lines "
-            f"({', '.join(str(line.place) for line in every if line.hashes and line is not emptied_by)})",
-        )
-        return None
-    if hash_mode and not hashes:
-        problems.add(
-            "missing-hash",
-            first.place,
-            f"{shown(first.text)!r} has no --hash, but {cause} demands one for every requirement",
-            HASH_HINT,
-        )
-        return None
-    return Wanted(
-        name=name,
-        version=specifier.version,
-        hashes=hashes,
-        arbitrary=specifier.operator == "===",
-        extras=frozenset(canonicalize_name(extra) for line in lines for extra in line.requirement.extras),
-        place=first.place,
-        text=first.text,
-    )
-
-
-def _pin(lines: list[RequirementLine], hash_mode: bool) -> tuple[RequirementLine, Specifier] | None:
-    """The most specific pin among the lines: ``===`` before local versions before others.
-
-    Hash mode wants a line whose only specifier is the pin (H3); ``==1.*`` pins nothing.
-    """
-    pins = [
-        (line, specifier)
-        for line in lines
-        for specifier in line.requirement.specifier
-        if _is_pin(specifier) and (not hash_mode or len(line.requirement.specifier) == 1)
-    ]
-    return min(pins, key=lambda pin: (pin[1].operator != "===", "+" not in pin[1].version), default=None)
-
-
-def _is_pin(specifier: Specifier) -> bool:
-    return specifier.operator == "===" or (
-        specifier.operator == "==" and not specifier.version.endswith(".*")
-    )
-
-
-def _conflict(pin: Specifier, lines: list[RequirementLine]) -> RequirementLine | None:
-    """The first line that does not allow the pinned version."""
-    for line in lines:
-        for other in line.requirement.specifier:
-            if other == pin:
-                continue
-            try:
-                allowed = other.contains(pin.version, prereleases=True)
-            except (InvalidVersion, InvalidSpecifier):
-                # A version that PEP 440 does not know satisfies only itself.
-                allowed = other.version.lower() == pin.version.lower()
-            if not allowed:
-                return line
-    return None
-
-
-def _common_hashes(lines: list[RequirementLine]) -> tuple[frozenset[Digest], RequirementLine | None]:
-    """The digests that all lines with hashes allow (R10), and the line that left none."""
-    common: frozenset[Digest] = frozenset()
-    for line in lines:
-        if not line.hashes:
-            continue
-        both = common & line.hashes if common else line.hashes
-        if not both:
-            return both, line
-        common = both
-    return common, None
+    def applying(self, lines: Iterable[RequirementLine]) -> list[RequirementLine]:
+        """The lines that apply, in their order."""
+        return [line for line in lines if self.matches(line.marker, line.place, line.text)]

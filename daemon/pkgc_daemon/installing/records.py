@@ -1,35 +1,43 @@
-"""What .dist-info records: RECORD, read, rendered and compared with the disk (PEP 376, PEP 627)."""
+"""What .dist-info records: RECORD, read, rendered and compared with the disk (PEP 376, PEP 627); and the map
+of direct_url.json (PEP 610). It writes no file.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import posixpath
+import re
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import unhexlify
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from pkgc_daemon.environments.files import NotRegularError, open_regular, read_regular
+from pkgc_daemon.environments.recordfile import RecordLine, parse_record
 from pkgc_daemon.environments.records import MAX_RECORD
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.vocabulary import FileEntry
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.vocabulary import (
+    ArchiveSource,
+    DirectorySource,
+    DirectSource,
+    FileEntry,
+    SourceState,
+    settings_key,
+)
 
 #: Files of .dist-info that an installer writes itself, whatever the wheel holds.
 WRITTEN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json")
 
+#: Userinfo that is no secret (PEP 610): names of variables, and the user that ssh servers of git have.
+_NO_SECRET = re.compile(
+    r"([a-z][a-z0-9+.-]*://)((?:\$\{[A-Za-z0-9_-]+\}(?::\$\{[A-Za-z0-9_-]+\})?|git)@)(?=[^@]*\Z)",
+    re.IGNORECASE,
+)
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-
-
-class RecordLine(NamedTuple):
-    """One line of RECORD; `hash` and `size` are as written and may be empty."""
-
-    path: str
-    hash: str
-    size: str
 
 
 def record_hash(data: bytes) -> str:
@@ -61,22 +69,6 @@ def render_entries(entries: Sequence[FileEntry], prefix: str = "") -> list[str]:
 def render_line(path: str, data: bytes) -> str:
     """RECORD's line of a file that the installer wrote."""
     return f"{quoted(path)},{record_hash(data)},{len(data)}\n"
-
-
-def parse_record(text: str) -> Iterator[RecordLine]:
-    """The lines of a RECORD; lines without a path are passed over."""
-    if '"' not in text:
-        # As csv would, several times faster.
-        for line in text.splitlines():
-            parts = line.split(",")
-            if parts[0]:
-                yield RecordLine(
-                    parts[0], parts[1] if len(parts) > 1 else "", parts[2] if len(parts) > 2 else ""
-                )
-        return
-    for row in csv.reader(io.StringIO(text, newline="")):
-        if row and row[0]:
-            yield RecordLine(row[0], row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else "")
 
 
 def read_record(dist_info: str) -> list[RecordLine] | None:
@@ -134,3 +126,63 @@ def mismatches(prefix: str, site: str, lines: Sequence[RecordLine]) -> Iterator[
         except (OSError, Base64Error):
             if not line.path.endswith(".pyc"):
                 yield line.path
+
+
+def direct_url(
+    source: DirectSource, state: SourceState, settings: tuple[tuple[str, str], ...] = ()
+) -> dict[str, Any]:
+    """The map of direct_url.json (PEP 610; standards.md D5) for what was installed from `source`.
+
+    Args:
+        state: what was installed: every known digest of the archive's bytes (of the source archive, when the
+            wheel was built from one: H10), the commit, or the directory's fingerprint.
+        settings: of the build.
+
+    Returns:
+        The specification's fields, without credentials, and where there is something to say an object
+        ``pkgc``: ``source``, the directory's fingerprint, and ``settings``, the key of the build settings.
+    """
+    record: dict[str, Any]
+    own = {"settings": settings_key(settings)}
+    if isinstance(source, DirectorySource):
+        record = {"url": file_url(source.path), "dir_info": {"editable": True} if source.editable else {}}
+        own["source"] = state.fingerprint
+    elif isinstance(source, ArchiveSource):
+        digests = sorted(source.integrity | state.digests)
+        record = {
+            "url": recorded_url(source.url) if source.path is None else file_url(source.path),
+            "archive_info": {"hashes": {digest.algorithm: digest.hex for digest in digests}},
+        }
+    else:
+        commit = state.commit or source.commit
+        if commit is None:
+            raise ValueError(f"{redact(source.url)}: installed from no commit")
+        record = {
+            "url": recorded_url(source.url),
+            "vcs_info": {"vcs": source.vcs, "commit_id": commit.lower()},
+        }
+        if source.requested is not None:
+            record["vcs_info"]["requested_revision"] = source.requested
+    if source.subdirectory:
+        record["subdirectory"] = source.subdirectory
+    told = {key: value for key, value in own.items() if value is not None}
+    return {**record, "pkgc": told} if told else record
+
+
+def file_url(path: str) -> str:
+    """The ``file:`` URL of an absolute path."""
+    from urllib.parse import quote  # not on the way of the client that installs
+
+    return "file://" + quote(os.fsencode(path))
+
+
+def recorded_url(url: str) -> str:
+    """A URL as records may hold it: without fragment and credentials (PEP 610), signatures masked.
+
+    ``${NAME}`` in place of a user or password stays, and so does ``git@``.
+    """
+    kept = _NO_SECRET.match(url)
+    shown = redact(url)
+    if kept is not None:
+        shown = kept[1] + kept[2] + redact(kept[1] + url[kept.end() :])[len(kept[1]) :]
+    return shown.partition("#")[0]

@@ -2,7 +2,8 @@
 
 Which sources may serve it depends on the hash (design.md 8; dependency confusion): bytes with an allowed hash
 are right wherever they come from, so every source may serve a hashed pin; an unhashed pin is served by
-find-links, else by the first index that has a project of that name, and never by a later one.
+find-links, else by the first index that has a project of that name, and never by a later one. A project that
+is pinned to an index comes from that one alone, hashed or not.
 """
 
 from __future__ import annotations
@@ -46,7 +47,24 @@ class _Query:
     options: IndexOptions
     no_binary: frozenset[str]
     only_binary: frozenset[str]
+    no_build: bool
     reporter: Reporter
+
+    @property
+    def pinned(self) -> str | None:
+        """The URL of the index that the project is pinned to."""
+        return self.options.pins.get(self.wanted.name)
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """The indexes that may be asked, in their order."""
+        if self.options.no_index:
+            return ()
+        return self.options.indexes if self.pinned is None else (self.pinned,)
+
+    def source(self, index: str) -> Source:
+        """An index as messages and records name it."""
+        return Source("index", redact(index), self.options.names.get(index, ""))
 
     async def choose(self, files: Sequence[tuple[Source, Sequence[PageFile]]]) -> Choice:
         """`candidates.choose` for this question."""
@@ -57,6 +75,7 @@ class _Query:
             self.interpreter,
             no_binary=self.no_binary,
             only_binary=self.only_binary,
+            no_build=self.no_build,
         )
         return await _off_loop(decide) if sum(len(some) for _, some in files) > _MANY_FILES else decide()
 
@@ -122,6 +141,7 @@ class Selector:
         mode: Mode = "normal",
         no_binary: frozenset[str] = frozenset(),
         only_binary: frozenset[str] = frozenset(),
+        no_build: bool = False,
         asked_at: float = 0.0,
         everywhere: bool = False,
     ) -> Choice:
@@ -137,7 +157,8 @@ class Selector:
                 uses one warns (S5), because only then it is known which it is: see `Candidate.yanked`.
             mode: see `IndexClient.lookup`.
             no_binary: projects whose wheels are excluded, or ':all:'.
-            only_binary: exceptions from it.
+            only_binary: exceptions from it, and projects whose source archives are excluded, or ':all:'.
+            no_build: all source archives are excluded.
             asked_at: when the run began (Unix seconds, `IndexClient.now`); 0: now. Pages asked for since then
                 are recent enough.
             everywhere: of a hashed pin, ask every index even if the first one lists all its digests (because
@@ -147,7 +168,7 @@ class Selector:
             PkgcError: ``unknown-package``, ``no-matching-version``, ``no-matching-wheel``,
                 ``no-allowed-hash``, and what `IndexClient.lookup` and `FlatLists.files` raise.
         """
-        query = _Query(wanted, Pin(wanted), interpreter, options, no_binary, only_binary, reporter)
+        query = _Query(wanted, Pin(wanted), interpreter, options, no_binary, only_binary, no_build, reporter)
         since = asked_at or self._client.now()
         try:
             offer, choice = await self._gather(query, mode, since, everywhere)
@@ -169,9 +190,16 @@ class Selector:
         self, query: _Query, mode: Mode, since: float, everywhere: bool
     ) -> tuple[_Offer, Choice]:
         offer = _Offer()
+        indexes = query.indexes
+        if query.pinned is not None:
+            offer.notes.append(
+                f"{query.wanted.name} is pinned to the index {query.source(query.pinned).label}: "
+                "nothing else is asked"
+            )
+            await self._ask_tolerantly(indexes, query, mode, since, offer)
+            return offer, await query.choose(offer.files)
         for location in query.options.find_links:
             await self._ask_find_links(location, query, mode, since, offer)
-        indexes = () if query.options.no_index else query.options.indexes
         if query.wanted.hashes:
             await self._ask_all(indexes, query, mode, since, offer, everywhere=everywhere)
             return offer, await query.choose(offer.files)
@@ -229,7 +257,7 @@ class Selector:
 
     async def _ask_index(self, index: str, query: _Query, mode: Mode, since: float, offer: _Offer) -> bool:
         """Whether `index` has the project."""
-        source = Source("index", redact(index))
+        source = query.source(index)
         offer.asked.append(source)
         try:
             answer = await self._client.lookup(
@@ -242,7 +270,7 @@ class Selector:
             )
         except PkgcError as error:
             # As pip: a directory that is not there is no index. The first one is too important to be missed.
-            if error.code != "index-unreadable" or index == query.options.indexes[0]:
+            if error.code != "index-unreadable" or index == query.indexes[0]:
                 raise
             if self._warned.get(index) != since:
                 if len(self._warned) > 100:
@@ -299,7 +327,7 @@ def _failure(query: _Query, offer: _Offer, choice: Choice) -> PkgcError:
             return _offline(wanted, cause)
         lines = [cause.context] if cause.context else []
         lines += [f"also: {error.message}" for error in offer.errors[1:]]
-        lines += [f"wanted: {wanted}", *(f"asked: {source.url}" for source in offer.asked), *offer.notes]
+        lines += [f"wanted: {wanted}", *(f"asked: {source.label}" for source in offer.asked), *offer.notes]
         error = PkgcError(
             cause.code,
             cause.message,
@@ -310,7 +338,8 @@ def _failure(query: _Query, offer: _Offer, choice: Choice) -> PkgcError:
         error.__cause__ = cause
         return error
     if not offer.pages:
-        return unknown_package(wanted, offer.asked, offer.notes)
+        pinned = query.source(query.pinned) if query.pinned is not None else None
+        return unknown_package(wanted, offer.asked, offer.notes, pinned)
     if not choice.rejected:
         versions = {text for page in offer.pages for text in page.version_texts(wanted.name)}
         return no_matching_version(wanted, offer.asked, versions, offer.notes)

@@ -21,8 +21,18 @@ _TAGS = 5
 _FILES = 20
 
 
-def unknown_package(wanted: Wanted, asked: Sequence[Source], notes: Sequence[str]) -> PkgcError:
-    """No source has the project."""
+def unknown_package(
+    wanted: Wanted, asked: Sequence[Source], notes: Sequence[str], pinned: Source | None = None
+) -> PkgcError:
+    """No source has the project. `pinned`: the index that alone may serve it."""
+    if pinned is not None:
+        return PkgcError(
+            "unknown-package",
+            f"{_place(wanted)}{wanted.name} is pinned to the index {pinned.label}, "
+            f"{'which does not have it' if asked else 'and --no-index forbids to ask it'}",
+            context="\n".join([*_asked(asked), *notes]),
+            hint="correct the pin: --pin-index, or packages of an [[index]] in config.toml",
+        )
     return PkgcError(
         "unknown-package",
         f"{_place(wanted)}{wanted.name}: no index has a project of this name",
@@ -79,16 +89,26 @@ def nothing_fits(
     lines = ["found:", *_files(usable)]
     if others:
         lines += ["found, with hashes that are not allowed:", *_files(others)]
-    if "tags" in kinds:
-        tags = ", ".join(interpreter.tags[:_TAGS])
-        more = len(interpreter.tags) - _TAGS
-        lines.append(f"the target supports: {tags}" + (f" and {more} more" if more > 0 else ""))
-    lines.append(f"target: {interpreter.executable} ({interpreter.implementation} {interpreter.version})")
     return PkgcError(
         "no-matching-wheel",
-        f"{_place(wanted)}{wanted}: no wheel fits {interpreter.implementation} {interpreter.version}",
-        context="\n".join([*lines, *_asked(asked), *notes]),
+        f"{_place(wanted)}{wanted}: no {'file' if 'no-binary' in kinds else 'wheel'} "
+        f"{_unfit(kinds, interpreter)}",
+        context="\n".join([*lines, *_target(kinds, interpreter), *_asked(asked), *notes]),
         hint=_hint(kinds, bool(others)),
+    )
+
+
+def nothing_listed(wanted: Wanted, choice: Choice, interpreter: Interpreter) -> PkgcError:
+    """The lock lists files, none of which may be used; `choice` is what `listed.listed_choice` gave."""
+    kinds: set[str] = {one.kind for one in choice.rejected}
+    lines = ["listed:", *_files(choice.rejected)] if choice.rejected else ["listed: no files at all"]
+    return PkgcError(
+        "no-matching-wheel",
+        f"{_place(wanted)}{wanted}: no file of the lock {_unfit(kinds, interpreter)}",
+        context="\n".join([*lines, *_target(kinds, interpreter)]),
+        hint=_hint(kinds, False)
+        if kinds & {"sdist", "no-binary"}
+        else "lock again for this platform and Python version, or use a Python that it is for (--python)",
     )
 
 
@@ -140,13 +160,34 @@ def nearest(wanted: str, texts: Iterable[str]) -> tuple[list[str], str]:
     return near[:_NEAREST], parsed[ordered[-1]]
 
 
+def _unfit(kinds: set[str], interpreter: Interpreter) -> str:
+    target = f"fits {interpreter.implementation} {interpreter.version}"
+    return f"{target}, and builds are forbidden" if "sdist" in kinds else target
+
+
+def _target(kinds: set[str], interpreter: Interpreter) -> list[str]:
+    lines = []
+    if "tags" in kinds:
+        tags = ", ".join(interpreter.tags[:_TAGS])
+        more = len(interpreter.tags) - _TAGS
+        lines.append(f"the target supports: {tags}" + (f" and {more} more" if more > 0 else ""))
+    lines.append(f"target: {interpreter.executable} ({interpreter.implementation} {interpreter.version})")
+    return lines
+
+
 def _hint(kinds: set[str], others: bool) -> str:
+    if "no-binary" in kinds and "sdist" in kinds:
+        return "wheels and builds are both excluded: leave --no-binary, or --only-binary and --no-build, out"
     if "no-binary" in kinds:
-        return "leave --no-binary out for this project: building from source is not supported yet"
+        return "leave --no-binary out for this project: no source archive of it can be used"
+    if "sdist" in kinds:
+        return (
+            "allow the build (leave --no-build and --only-binary out for this project), or use another Python"
+        )
     if others and "tags" not in kinds and "python" not in kinds:
         return "the lock allows only files that do not fit; lock again for this platform and Python version"
-    if kinds <= {"sdist", "hash"}:
-        return "build a wheel of it elsewhere and offer it with --find-links: builds are not supported yet"
+    if kinds <= {"format", "hash"}:
+        return "build a wheel of it elsewhere, and offer it with --find-links"
     return "use a Python that one of the wheels is for (--python), or pin a version with wheels for this one"
 
 
@@ -167,4 +208,4 @@ def _files(rejected: Sequence[Rejected]) -> Iterable[str]:
 
 
 def _asked(asked: Sequence[Source]) -> list[str]:
-    return [f"asked: {source.url}" for source in asked] or ["asked: nothing (no index, no find-links)"]
+    return [f"asked: {source.label}" for source in asked] or ["asked: nothing (no index, no find-links)"]

@@ -17,6 +17,8 @@ from pkgc_daemon.vocabulary import Interpreter, Wanted
 
 #: Endings of source distributions; only .tar.gz is standard (PEP 625), the others are old but still served.
 SDIST_ENDINGS = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.Z", ".tar")
+#: Those that are built; the others were given up long before wheels were (standards.md B1).
+BUILT_ENDINGS = (".tar.gz", ".zip")
 #: No filesystem takes longer names, so such a file could not be stored either.
 LONGEST_NAME = 255
 #: A compressed tag set stands for a product of tags; real ones stand for fewer than 50.
@@ -42,6 +44,14 @@ class WheelName(NamedTuple):
     build: tuple[int, str] | tuple[()]
     tags: str
     """The compressed tag set as written, e.g. ``py2.py3-none-any``."""
+
+
+class SdistName(NamedTuple):
+    """The file name of a source archive that can be built (PEP 625, and older ones like it)."""
+
+    name: str
+    """Normalized."""
+    version: Version
 
 
 def cut_filename(filename: str) -> Pieces | None:
@@ -100,6 +110,22 @@ def parse_wheel(filename: str) -> WheelName | None:
     if front is None or not expand_tags(tags):
         return None
     return WheelName(front[0], front[1], front[2], tags)
+
+
+def is_sdist(filename: str) -> bool:
+    """Whether `filename` is that of a source archive, whether or not it can be built."""
+    return filename.endswith(SDIST_ENDINGS)
+
+
+def parse_sdist(filename: str) -> SdistName | None:
+    """Read a source archive's file name; None when it is invalid, or of a format that is not built."""
+    if not filename.endswith(BUILT_ENDINGS) or len(filename) > LONGEST_NAME:
+        return None
+    pieces = cut_filename(filename)
+    version = parse_version(pieces.version) if pieces is not None else None
+    if pieces is None or version is None or not pieces.project:
+        return None
+    return SdistName(normalize(pieces.project), version)
 
 
 class Ranking:

@@ -78,6 +78,8 @@ class _Place(NamedTuple):
     key: str
     url: str
     """May hold credentials."""
+    rule: str | None = None
+    """The Cache-Control that its answers are treated as if they had (`IndexOptions.page_rules`)."""
 
 
 class IndexClient:
@@ -156,7 +158,7 @@ class IndexClient:
         Args:
             index: root of a Simple API (PEP 503), also ``file:``; may hold credentials.
             project: its name; requested normalized, with a trailing slash (S1).
-            options: credentials, TLS and proxies.
+            options: credentials, TLS, proxies, and what is said of this index's pages (`page_rules`).
             reporter: counts one ``index_requests`` for each request made for this caller.
             mode: ``normal`` asks the index unless the page is fresh, or was asked for at `at_least` or
                 later; ``refresh`` asks it unless the page was asked for at `at_least` or later; ``offline``
@@ -172,7 +174,7 @@ class IndexClient:
         url = project_url(index, project)
         if url.startswith("file:"):
             return Answer(await read_local_project(url, self._read_folder), self._clock())
-        return await self._ask(url, options, reporter, mode, at_least)
+        return await self._ask(url, options, reporter, mode, at_least, options.page_rules.get(index))
 
     async def flat_page(
         self,
@@ -204,9 +206,15 @@ class IndexClient:
     # --- memory, store or flight ---------------------------------------------------------------------------
 
     async def _ask(
-        self, url: str, options: IndexOptions, reporter: Reporter, mode: Mode, at_least: float
+        self,
+        url: str,
+        options: IndexOptions,
+        reporter: Reporter,
+        mode: Mode,
+        at_least: float,
+        rule: str | None = None,
     ) -> Answer:
-        place = _Place(self._key(url, options), url)
+        place = _Place(self._key(url, options, rule), url, rule)
         if mode == "offline":
             held = self._held.get(place.key) or await self._load(place)
             if held is None:
@@ -295,7 +303,9 @@ class IndexClient:
     async def _receive(
         self, place: _Place, held: _Held | None, response: PageResponse, sent: float, reporter: Reporter
     ) -> Answer:
-        verdict = freshness(response.headers, requested_at=sent, received_at=self._clock())
+        # A rule of the user's counts from now on: what caches on the way did is what it shall overrule.
+        headers = response.headers if place.rule is None else {"cache-control": place.rule}
+        verdict = freshness(headers, requested_at=sent, received_at=self._clock())
         if response.status == 304 and held is not None:
             held.fresh_until, held.validated_at = verdict.fresh_until, max(held.validated_at, sent)
             self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until))
@@ -394,12 +404,17 @@ class IndexClient:
                 "index-api-version",
             )
 
-    def _key(self, url: str, options: IndexOptions) -> str:
-        """Pages are shared among callers whom the index would answer alike, and with nobody else."""
+    def _key(self, url: str, options: IndexOptions, rule: str | None) -> str:
+        """Pages are shared among callers whom the index would answer alike, and with nobody else.
+
+        What one caller's rule allows to keep must not be kept for one without that rule.
+        """
         parts = urlsplit(url)
         # Userinfo is the identity's business; a token in the query, which redaction would mask, is kept.
         bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         facts = f"{bare}\0{self._transport.identity(url, options)}"
+        if rule is not None:
+            facts += f"\0{rule}"
         return hashlib.sha256(facts.encode()).hexdigest()
 
 

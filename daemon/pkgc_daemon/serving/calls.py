@@ -85,8 +85,23 @@ class InputCall(Call):
     only_binary: tuple[str, ...] = ()
     """Normalized names or ``:all:``."""
     no_binary: tuple[str, ...] = ()
+    no_build: bool = False
+    """Nothing may be built, whatever it is."""
+    no_build_isolation: bool = False
+    config_settings: tuple[tuple[str, str], ...] = ()
+    """(key, value) in the order given; a key may come several times."""
+    extras: frozenset[str] = frozenset()
+    """Normalized."""
+    all_extras: bool = False
+    groups: frozenset[str] = frozenset()
+    """Normalized."""
+    no_default_groups: bool = False
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
+    named_indexes: tuple[tuple[str, str], ...] = ()
+    """(name or '', URL): asked before `index_url`."""
+    index_pins: tuple[tuple[str, str], ...] = ()
+    """(normalized project, name of the only index that may serve it)"""
     find_links: tuple[str, ...] = ()
     no_index: bool = False
     offline: bool = False
@@ -123,6 +138,16 @@ class ListCall(Call):
     """``pkgc list``."""
 
     venv: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyCall(Call):
+    """``pkgc why``."""
+
+    names: tuple[str, ...]
+    """Normalized, each once."""
+    venv: str
+    """Absolute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ callback, prints nothing, and knows no variables or paths: those of this process
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ import typer
 
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.indexes import IndexChoice
+from pkgc_daemon.inputs.namedindexes import split_index, split_pin, split_setting
 from pkgc_daemon.serving.calls import (
     Answer,
     CacheCall,
@@ -29,6 +30,7 @@ from pkgc_daemon.serving.calls import (
     SyncCall,
     Terminal,
     VersionCall,
+    WhyCall,
 )
 from pkgc_daemon.serving.help import help_text, wants_help
 from pkgc_daemon.serving.options import COMMANDS, GROUPS, OPTIONS, Command, Option
@@ -48,7 +50,11 @@ _HABITS: Mapping[str, str] = {
     "--requirement": "name the file itself: pkgc sync requirements.txt",
     "--requirements": "name the file itself: pkgc sync requirements.txt",
     "--default-index": "that is --index-url here",
-    "--index": "that is --index-url, or --extra-index-url for further ones, here",
+    "--index-package": "that is --pin-index here",
+    "--config-setting": "that is -C/--config-settings here",
+    "--no-dev": "that is --no-default-groups here",
+    "--frozen": "pkgc never changes a lock: leave it out",
+    "--locked": "pkgc never changes a lock: leave it out",
     "--exact": "that is what pkgc sync does unless --inexact is given",
     "--no-cache": "pkgc always works through its cache; --refresh asks the indexes again",
     "--cache-dir": "set PKGC_CACHE_DIR",
@@ -122,6 +128,8 @@ def parse(
             return FetchCall(**common, **_inputs(arguments, values))
         case ["list"]:
             return ListCall(**common, venv=_venv(values, env, cwd))
+        case ["why"]:
+            return WhyCall(**common, names=_names(arguments, command), venv=_venv(values, env, cwd))
         case ["cache", action]:
             return CacheCall(**common, action=action, names=_names(arguments, command))  # type: ignore[arg-type]
         case ["daemon", action]:
@@ -143,6 +151,8 @@ def command_line_indexes(call: InputCall) -> IndexChoice:
     return IndexChoice(
         index_url=call.index_url if given("index-url") else None,
         extra_index_urls=call.extra_index_urls if given("extra-index-url") else (),
+        named=call.named_indexes if given("index") else (),
+        pins=call.index_pins if given("pin-index") else (),
         find_links=call.find_links if given("find-links") else (),
         no_index=True if given("no-index") else None,
     )
@@ -294,10 +304,19 @@ def _inputs(arguments: tuple[str, ...], values: Values) -> dict[str, Any]:
         "sources": arguments,
         "constraints": values.of("constraint", ()),
         "require_hashes": values.of("require-hashes"),
+        "extras": frozenset(values.of("extra", ())),
+        "all_extras": values.of("all-extras", False),
+        "groups": frozenset(values.of("group", ())),
+        "no_default_groups": values.of("no-default-groups", False),
         "only_binary": values.of("only-binary", ()),
         "no_binary": values.of("no-binary", ()),
+        "no_build": values.of("no-build", False),
+        "no_build_isolation": values.of("no-build-isolation", False),
+        "config_settings": tuple(map(split_setting, values.of("config-settings", ()))),
         "index_url": values.of("index-url"),
         "extra_index_urls": values.of("extra-index-url", ()),
+        "named_indexes": _distinct("index", map(split_index, values.of("index", ())), values),
+        "index_pins": _distinct("pin-index", map(split_pin, values.of("pin-index", ())), values),
         "find_links": values.of("find-links", ()),
         "no_index": values.of("no-index", False),
         "offline": values.of("offline", False),
@@ -305,6 +324,20 @@ def _inputs(arguments: tuple[str, ...], values: Values) -> dict[str, Any]:
         "refresh_packages": frozenset(values.of("refresh-package", ())),
         "python": values.of("python"),
     }
+
+
+def _distinct(key: str, pairs: Iterable[tuple[str, str]], values: Values) -> tuple[tuple[str, str], ...]:
+    """The pairs, unless one name (or project) stands for two things: which one was meant?"""
+    known: dict[str, str] = {}
+    result = tuple(pairs)
+    for name, meant in result:
+        if name and known.setdefault(name, meant) != meant:
+            raise InputError(
+                "invalid-option",
+                f"{values.label(key)}: {name} is given twice, with different values",
+                hint="give each once",
+            )
+    return result
 
 
 def _refuse_contradictions(values: Values) -> None:

@@ -25,6 +25,7 @@ from .calls import (
     SyncCall,
     Terminal,
     VersionCall,
+    WhyCall,
 )
 from .cli import color_choice, parse
 from .context import Context
@@ -43,6 +44,7 @@ from .tables import (
     render_status,
 )
 from .values import absolute
+from .why import why
 
 if TYPE_CHECKING:
     from .services import Services
@@ -158,6 +160,8 @@ async def _dispatch(context: Context, call: Call) -> int:
             return await list_packages(context, call)
         case CacheCall():
             return await cache(context, call)
+        case WhyCall():
+            return await why(context, call)
         case StatusCall() | DaemonCall(action="status"):
             context.output.show(await context.services.status(), render_status)
             return 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pkgc_daemon.inputs.config import Config
 from pkgc_daemon.inputs.given import RequirementsInput
-from pkgc_daemon.inputs.indexes import IndexChoice, environment_choice, index_options
+from pkgc_daemon.inputs.indexes import index_options, names_files
 from pkgc_daemon.inputs.pipconfig import PipConfiguration, merge_pip_configuration, pip_configuration_files
 from pkgc_daemon.vocabulary import IndexOptions
 from pkgc_protocol.places import home
@@ -36,6 +36,16 @@ class Context:
     umask: int | None = None
     """Of the client, when it told: what is made in its environments has its permissions."""
 
+    def text_fetcher(self, options: IndexOptions) -> Callable[[str], Awaitable[bytes]]:
+        """Gets inputs that are URLs, with the credentials and certificates of `options`."""
+
+        async def fetch(url: str) -> bytes:
+            await self.services.prepare(options)
+            text: bytes = await self.services.texts.fetch(url, options, self.output)
+            return text
+
+        return fetch
+
     async def pip_configuration(
         self, call: InputCall, given: RequirementsInput, target: Target
     ) -> PipConfiguration | None:
@@ -44,7 +54,7 @@ class Context:
         Raises:
             InputError: a configuration file is invalid.
         """
-        if self._names_files(command_line_indexes(call), given):
+        if names_files(command_line_indexes(call), given, self.config, self.env):
             return None
         return await self._pip_configuration(target)
 
@@ -58,18 +68,6 @@ class Context:
         """
         cli = command_line_indexes(call)
         return index_options(cli=cli, given=given, config=self.config, pip=pip, env=self.env, cwd=call.cwd)
-
-    def _names_files(self, cli: IndexChoice, given: RequirementsInput) -> bool:
-        own = self.config.options
-        return bool(
-            cli.names_files
-            or environment_choice(self.env).names_files
-            or given.index_url
-            or given.extra_index_urls
-            or given.find_links
-            or given.no_index
-            or any(own.get(key) for key in ("index-url", "extra-index-url", "find-links", "no-index"))
-        )
 
     async def _pip_configuration(self, target: Target) -> PipConfiguration:
         prefix = target.interpreter.prefix if target.exists else None

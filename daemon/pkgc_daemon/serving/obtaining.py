@@ -9,125 +9,52 @@ followed by the next.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.fetching.directurls import DirectUrls
 from pkgc_daemon.fetching.flights import Fetcher
-from pkgc_daemon.inputs.given import RequirementsInput
-from pkgc_daemon.installing.plan import Served
-from pkgc_daemon.redaction import redact
+from pkgc_daemon.installing.reasons import TELLING, Served
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.selection.candidates import Choice, StoredChoice, offline_choice, python_allowed, source_urls
 from pkgc_daemon.selection.choose import Selector
+from pkgc_daemon.selection.listed import listed_choice, nothing_listed
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import (
     STRONG_ALGORITHMS,
     Artifact,
     Candidate,
     Digest,
-    IndexOptions,
+    FilesSource,
     Interpreter,
     Origin,
     Tree,
     Wanted,
 )
 
-Mode = Literal["normal", "refresh", "offline"]
-CameFrom = Literal["store", "network"]
-
-#: Errors that say that a file has other bytes than it should.
-_OTHER_BYTES = frozenset({"hash-mismatch", "advertised-hash-mismatch", "size-mismatch"})
-#: Errors that say that a file is not for this target, or not at hand: the next one may be.
-_UNFIT = frozenset({"no-matching-wheel", "not-in-cache"})
-#: Errors of a source, after which the same file from another one is tried.
-_NEXT_SOURCE = frozenset(
-    {
-        "bad-response",
-        "bad-url",
-        "connect-timeout",
-        "connection-failed",
-        "connection-refused",
-        "dns-failure",
-        "download-failed",
-        "file-not-found",
-        "file-unreadable",
-        "http-status",
-        "index-error",
-        "proxy-failure",
-        "stalled",
-        "tls-certificate",
-    }
+from .asking import Asking, CameFrom, Obtained
+from .attempts import (
+    MAX_FETCHED,
+    NEXT_SOURCE,
+    NOT_SERVED,
+    OTHER_BYTES,
+    UNFIT,
+    Attempts,
+    failure,
+    placed,
 )
-#: Answers of an index that say that it does not have the pin (other errors: it could not be asked).
-NOT_SERVED = frozenset({"unknown-package", "no-matching-version", "no-matching-wheel", "no-allowed-hash"})
-#: Files that are downloaded for one Wanted before it fails: a page may list any number of wrong ones.
-MAX_FETCHED = 20
+from .buildable import Buildable, Built
+from .builds import Builder
 
 
-@dataclass(frozen=True, slots=True)
-class Obtained:
-    """A Wanted that is ready to be installed."""
-
-    wanted: Wanted
-    tree: Tree
-    origin: Origin | None
-    came_from: CameFrom
-    digests: frozenset[Digest] = frozenset()
-
-    def provenance(self) -> dict[str, Any] | None:
-        """The map of provenance_url.json (PEP 710), with the index in an object of our own.
-
-        None when nobody knows where the bytes came from (then no record is better than a wrong one).
-        """
-        if self.origin is None:
-            return None
-        hashes = {digest.algorithm: digest.hex for digest in sorted(self.digests)}
-        record: dict[str, Any] = {
-            "url": redact(self.origin.url),
-            "archive_info": {"hashes": hashes | {"sha256": self.tree.sha256}},
-        }
-        if self.origin.index is not None:
-            record["pkgc"] = {"index": redact(self.origin.index), "kind": self.origin.kind}
-        return record
+def is_source_archive(filename: str) -> bool:
+    """Whether a file is no wheel, and has to be built."""
+    return not filename.lower().endswith(".whl")
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """What is the same for every Wanted of one call."""
-
-    interpreter: Interpreter
-    options: IndexOptions
-    given: RequirementsInput
-    mode: Mode
-    refresh_packages: frozenset[str] = frozenset()
-    asked_at: float = 0.0
-    """When the call began (Unix seconds): index pages that were asked for since then are recent enough."""
-
-    def mode_for(self, name: str) -> Mode:
-        """`refresh` for a project named by --refresh-package."""
-        return "refresh" if self.mode == "normal" and name in self.refresh_packages else self.mode
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """Every candidate that did not work, for the one error at the end."""
-
-    lines: list[str] = field(default_factory=list)
-    errors: list[PkgcError] = field(default_factory=list)
-    first: str = ""
-    """File name of the best candidate."""
-    fetched: int = 0
-    everywhere: bool = False
-    """Every index was asked, because a source failed."""
-
-    def add(self, candidate: Candidate, error: PkgcError) -> None:
-        self.first = self.first or candidate.filename
-        where = redact(candidate.origin.index or candidate.url)
-        detail = (error.context or error.message).replace("\n", "\n    ")
-        self.lines.append(f"{candidate.filename} from {where}:\n    {detail}")
-        self.errors.append(error)
+def decisive(digests: frozenset[Digest]) -> frozenset[Digest]:
+    """The digests that tell what bytes they are of; others can be had for other bytes too."""
+    return frozenset(one for one in digests if one.algorithm in TELLING)
 
 
 def _same_file(one: Candidate, other: Candidate) -> bool:
@@ -137,7 +64,18 @@ def _same_file(one: Candidate, other: Candidate) -> bool:
     )
 
 
-def _check_python(tree: Tree, interpreter: Interpreter) -> None:
+def sdist_source(sha256: str, filename: str, origin: Origin, path: str = "") -> Buildable:
+    """A source archive as the builder takes it; without a path only what was built before can be had."""
+    return Buildable("archive", f"sha256:{sha256}", filename, path, filename, origin=origin)
+
+
+async def built_tree(store: Store, built: Built) -> Tree:
+    """The Tree of a built wheel, whose file may have been evicted."""
+    tree = await store.load_tree(built.artifact.sha256)
+    return tree or await store.ensure_tree(built.artifact, built.filename)
+
+
+def check_python(tree: Tree, interpreter: Interpreter) -> None:
     """Hold the wheel's own Requires-Python against the target: an index need not tell it.
 
     Raises:
@@ -154,20 +92,6 @@ def _check_python(tree: Tree, interpreter: Interpreter) -> None:
         )
 
 
-def placed(error: PkgcError, wanted: Wanted) -> PkgcError:
-    """The same error, which also says for which requirement: another one, because flights share theirs."""
-    if not wanted.place.file or str(wanted.place) in f"{error.message}\n{error.context}":
-        return error
-    needed = f"needed for: {wanted} ({wanted.place})"
-    return PkgcError(
-        error.code,
-        error.message,
-        context=f"{error.context}\n{needed}" if error.context else needed,
-        hint=error.hint,
-        exit_status=error.exit_status,
-    )
-
-
 class Obtainer:
     """Obtains Trees; shared by all calls (what is in flight for one serves the others).
 
@@ -175,12 +99,18 @@ class Obtainer:
         store: what is there already.
         selector: candidates by index pages.
         fetcher: verified bytes.
+        direct_urls: bytes of which nothing is known but their URL.
+        builder: wheels of source archives.
     """
 
-    def __init__(self, store: Store, selector: Selector, fetcher: Fetcher) -> None:
+    def __init__(
+        self, store: Store, selector: Selector, fetcher: Fetcher, direct_urls: DirectUrls, builder: Builder
+    ) -> None:
         self._store = store
         self._selector = selector
         self._fetcher = fetcher
+        self._direct_urls = direct_urls
+        self._builder = builder
 
     async def expected(
         self, wanted: Wanted, asking: Asking, reporter: Reporter, *, ask: bool
@@ -209,7 +139,9 @@ class Obtainer:
             return None, "network"
         first = choice.candidates[0]
         await self._store.settle(first.hashes)
-        return first.origin, "network" if self._held(wanted, first) is None else "store"
+        if self._held(wanted, first) is None:
+            return first.origin, "network"
+        return first.origin, "build" if first.is_sdist else "store"
 
     async def held_tree(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Tree | None:
         """What `obtain` would give for `wanted`, when the store holds it unpacked; nothing is downloaded.
@@ -223,7 +155,8 @@ class Obtainer:
             sha256 = self._store.sha256_of(stored.use)
         else:
             choice = await self._choice(wanted, asking, reporter)
-            held = self._held(wanted, choice.candidates[0]) if choice.candidates else None
+            first = choice.candidates[0] if choice.candidates else None
+            held = self._held(wanted, first) if first is not None and not first.is_sdist else None
             sha256 = held.sha256 if held is not None else None
         return await self._store.load_tree(sha256) if sha256 else None
 
@@ -235,18 +168,23 @@ class Obtainer:
         )
 
     def _stored_choice(self, wanted: Wanted, asking: Asking) -> StoredChoice:
+        if wanted.source is not None:  # the lock itself names the files
+            return StoredChoice(None, None, "")
         return offline_choice(
             wanted,
             asking.interpreter,
-            partial(self._store.known_filename, sources=source_urls(asking.options)),
+            partial(self._store.known_filename, sources=source_urls(asking.options, wanted.name)),
             self._has,
             no_binary=asking.given.no_binary,
             only_binary=asking.given.only_binary,
+            no_build=asking.no_build,
         )
 
     async def _choice(
         self, wanted: Wanted, asking: Asking, reporter: Reporter, *, everywhere: bool = False
     ) -> Choice:
+        if isinstance(wanted.source, FilesSource):
+            return self._listed(wanted, asking)
         try:
             return await self._selector.candidates(
                 wanted,
@@ -257,10 +195,24 @@ class Obtainer:
                 reporter=reporter,
                 no_binary=asking.given.no_binary,
                 only_binary=asking.given.only_binary,
+                no_build=asking.no_build,
                 everywhere=everywhere,
             )
         except PkgcError as error:
             raise placed(error, wanted) from error
+
+    @staticmethod
+    def _listed(wanted: Wanted, asking: Asking) -> Choice:
+        choice = listed_choice(
+            wanted,
+            asking.interpreter,
+            no_binary=asking.given.no_binary,
+            only_binary=asking.given.only_binary,
+            no_build=asking.no_build,
+        )
+        if not choice.candidates:
+            raise placed(nothing_listed(wanted, choice, asking.interpreter), wanted)
+        return choice
 
     async def obtain(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Obtained:
         """The Tree of `wanted`.
@@ -273,7 +225,7 @@ class Obtainer:
         unfit: PkgcError | None = None
         if stored.use is not None:
             try:
-                obtained = await self._from_store(wanted, stored.use, stored.filename, asking)
+                obtained = await self._from_store(wanted, stored.use, stored.filename, asking, reporter)
             except PkgcError as error:
                 if error.code != "no-matching-wheel":
                     raise
@@ -287,7 +239,7 @@ class Obtainer:
             if unfit is not None and error.code not in NOT_SERVED:
                 raise placed(unfit, wanted) from error
             if stored.fallback is not None and unfit is None:
-                obtained = await self._from_store(wanted, stored.fallback, stored.filename, asking)
+                obtained = await self._from_store(wanted, stored.fallback, stored.filename, asking, reporter)
                 if obtained is not None:
                     why = (
                         "the index was not asked (--offline)"
@@ -304,12 +256,19 @@ class Obtainer:
         return await self._try_candidates(wanted, choice, asking, reporter)
 
     async def _from_store(
-        self, wanted: Wanted, digest: Digest, filename: str, asking: Asking
+        self, wanted: Wanted, digest: Digest, filename: str, asking: Asking, reporter: Reporter
     ) -> Obtained | None:
         sha256 = self._store.sha256_of(digest)
         if sha256 is None:
             return None
         artifact = self._store.artifact(sha256)
+        if is_source_archive(filename):
+            origin = self._origin(sha256)
+            if origin is None:
+                return None
+            if artifact is None:  # evicted: perhaps what was built of it is still there
+                return await self._built_before(wanted, sha256, filename, origin, asking)
+            return await self._built(wanted, artifact, filename, origin, asking)
         tree: Tree | None
         if artifact is None:
             tree = await self._store.load_tree(sha256)
@@ -322,12 +281,25 @@ class Obtainer:
                 if error.code == "artifact-damaged":  # put away: it is fetched again
                     return None
                 raise
-        _check_python(tree, asking.interpreter)
+        check_python(tree, asking.interpreter)
         return Obtained(wanted, tree, self._origin(sha256), "store", self._store.digests(sha256))
 
     def _origin(self, sha256: str) -> Origin | None:
         origins = self._store.origins(sha256)
         return origins[0][0] if origins else None
+
+    async def digests_now(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> frozenset[Digest]:
+        """The digests of what would be installed for `wanted` if its lock named none (H9).
+
+        Raises:
+            PkgcError: nothing could be had.
+        """
+        choice = await self._choice(wanted, asking, reporter)
+        first = choice.candidates[0]
+        artifact = await self._known(wanted, first)
+        if artifact is None:
+            artifact, _ = await self._current(first, asking, reporter)
+        return artifact.digests
 
     async def served(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Served:
         """What the index that serves an unhashed pin has for it now.
@@ -336,7 +308,12 @@ class Obtainer:
             PkgcError: of `NOT_SERVED`: the index does not have it; others: it cannot be asked.
         """
         choice = await self._choice(wanted, asking, reporter)
-        return Served(choice.advertised, frozenset(candidate.origin for candidate in choice.candidates))
+        advertised = choice.advertised
+        if not decisive(advertised) and choice.candidates:
+            # The index says nothing of the bytes: only they can tell whether they are the same.
+            first = choice.candidates[0]
+            advertised |= (await self._current(first, asking, reporter))[0].digests
+        return Served(advertised, frozenset(candidate.origin for candidate in choice.candidates))
 
     async def _try_candidates(
         self, wanted: Wanted, choice: Choice, asking: Asking, reporter: Reporter
@@ -347,7 +324,7 @@ class Obtainer:
         the source the same file may come from elsewhere; another file would be a silent change of what is
         installed, decided by the network (pip and uv fail too).
         """
-        attempts = _Attempts()
+        attempts = Attempts()
         waiting = deque(choice.candidates)
         seen = {candidate.url for candidate in waiting}
         while waiting:
@@ -360,40 +337,46 @@ class Obtainer:
             except PkgcError as error:
                 attempts.add(candidate, error)
                 reporter.detail(f"{candidate.filename}: {error.message}")
-                if error.code in _NEXT_SOURCE:
+                if error.code in NEXT_SOURCE:
                     if not attempts.everywhere:
                         attempts.everywhere = True
                         more = await self._elsewhere(wanted, asking, reporter)
                         waiting.extend(one for one in more if one.url not in seen)
                     waiting = deque(one for one in waiting if _same_file(one, candidate))
-                elif error.code in _OTHER_BYTES and not wanted.hashes:
+                elif error.code in OTHER_BYTES and not wanted.hashes:
                     break
-                elif error.code not in _OTHER_BYTES | _UNFIT:
+                elif error.code not in OTHER_BYTES | UNFIT:
                     raise placed(error, wanted) from error
-        raise self._failure(wanted, attempts, choice)
+        raise failure(wanted, attempts, choice)
 
     async def _try(
         self,
         wanted: Wanted,
         candidate: Candidate,
         asking: Asking,
-        attempts: _Attempts,
+        attempts: Attempts,
         reporter: Reporter,
     ) -> Obtained:
-        await self._store.settle(candidate.hashes)
-        artifact = self._held(wanted, candidate)
+        artifact = await self._known(wanted, candidate)
         came_from: CameFrom = "store"
-        if artifact is None:
+        if artifact is None and not wanted.hashes and not decisive(candidate.hashes):
+            artifact, came_from = await self._current(candidate, asking, reporter)
+            attempts.fetched += came_from == "network"
+        elif artifact is None:
             if asking.mode == "offline" and not candidate.url.startswith("file:"):
                 raise PkgcError("not-in-cache", f"{candidate.filename} is not in the cache (--offline)")
             attempts.fetched += 1
             artifact = await self._fetch(wanted, candidate, asking, reporter)
             await self._store.remember_digests(artifact)
             came_from = "network"
-        tree = await self._store.ensure_tree(artifact, candidate.filename)
+        if candidate.is_sdist:
+            obtained = await self._built(wanted, artifact, candidate.filename, candidate.origin, asking)
+        else:
+            tree = await self._store.ensure_tree(artifact, candidate.filename)
+            obtained = Obtained(wanted, tree, candidate.origin, came_from, artifact.digests)
         if came_from == "network":
             await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)
-        _check_python(tree, asking.interpreter)
+        check_python(obtained.tree, asking.interpreter)
         if candidate.yanked is not None:
             reason = f": {candidate.yanked}" if candidate.yanked else ""
             reporter.warning(f"{wanted} was yanked by its index{reason}", "yanked")
@@ -403,11 +386,52 @@ class Obtainer:
                 "(it is not in the cache; --offline)",
                 "unverified-choice",
             )
-        return Obtained(wanted, tree, candidate.origin, came_from, artifact.digests)
+        return obtained
+
+    async def _built(
+        self, wanted: Wanted, artifact: Artifact, filename: str, origin: Origin, asking: Asking
+    ) -> Obtained:
+        """The wheel of a source archive that an index (or a lock) names."""
+        source = sdist_source(artifact.sha256, filename, origin, str(artifact.path))
+        settings = asking.settings_for(wanted)
+        with self._store.lease([artifact.sha256]):
+            built = await self._builder.wheel(source, asking, settings, wanted)
+        tree = await built_tree(self._store, built)
+        came_from: CameFrom = "store" if built.from_cache else "build"
+        return Obtained(wanted, tree, origin, came_from, artifact.digests, built=True, settings=settings)
+
+    async def _built_before(
+        self, wanted: Wanted, sha256: str, filename: str, origin: Origin, asking: Asking
+    ) -> Obtained | None:
+        """The wheel that was built of a source archive which the store does not have any more."""
+        settings = asking.settings_for(wanted)
+        source = sdist_source(sha256, filename, origin)
+        built = await self._builder.known(source, asking, settings, wanted)
+        if built is None:
+            return None
+        tree = await built_tree(self._store, built)
+        digests = self._store.digests(sha256) | {Digest("sha256", sha256)}
+        return Obtained(wanted, tree, origin, "store", digests, built=True, settings=settings)
+
+    async def _current(
+        self, candidate: Candidate, asking: Asking, reporter: Reporter
+    ) -> tuple[Artifact, CameFrom]:
+        """What a file of unknown content is now, fetched only if it changed."""
+        current = await self._direct_urls.current(
+            candidate.url,
+            integrity=candidate.hashes,
+            size=candidate.size if candidate.exact_size else None,
+            filename=candidate.filename,
+            options=asking.options,
+            reporter=reporter,
+            mode=asking.mode,
+        )
+        return current.artifact, current.came_from
 
     async def _elsewhere(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> tuple[Candidate, ...]:
         """Candidates of every index, after a source failed; only bytes that the lock names may come so."""
-        if not wanted.hashes or len(asking.options.indexes) < 2:
+        options = asking.options
+        if not wanted.hashes or len(options.indexes) < 2 or wanted.name in options.pins:
             return ()
         try:
             choice = await self._choice(wanted, asking, reporter, everywhere=True)
@@ -421,13 +445,22 @@ class Obtainer:
 
         Only a strong digest tells: bytes with another file's md5 can be made, and cached, by anybody.
         """
-        for digest in candidate.hashes:
-            if digest.algorithm not in STRONG_ALGORITHMS:
-                continue
+        for digest in decisive(candidate.hashes):
             artifact = self._store.find(digest)
             if artifact is not None and (not wanted.hashes or wanted.hashes & artifact.digests):
                 return artifact
         return None
+
+    async def _known(self, wanted: Wanted, candidate: Candidate) -> Artifact | None:
+        """As `_held`, and bytes that the store has under other digests than those that are asked for now."""
+        await self._store.settle(candidate.hashes | wanted.hashes)
+        held = self._held(wanted, candidate)
+        if held is not None:
+            return held
+        asked = decisive(candidate.hashes) or wanted.hashes
+        if not asked or any(one.algorithm == "sha256" for one in asked):
+            return None
+        return await self._store.find_by_any(asked, candidate.filename)
 
     async def _fetch(
         self, wanted: Wanted, candidate: Candidate, asking: Asking, reporter: Reporter
@@ -437,47 +470,8 @@ class Obtainer:
             allowed=wanted.hashes,
             advertised=candidate.hashes,
             size=candidate.size,
-            exact_size=False,
+            exact_size=candidate.exact_size,
             filename=candidate.filename,
             options=asking.options,
             reporter=reporter,
-        )
-
-    @staticmethod
-    def _failure(wanted: Wanted, attempts: _Attempts, choice: Choice) -> PkgcError:
-        last = attempts.errors[-1]
-        if len(attempts.lines) == 1 and last.code not in ("hash-mismatch", "not-in-cache"):
-            return placed(last, wanted)
-        lines = list(attempts.lines)
-        for one in choice.rejected:
-            if one.kind == "hash":
-                lines.append(f"{one.filename} from {redact(one.index)}:\n    not tried: {one.reason}")
-                lines += [f"      {digest}" for digest in sorted(one.hashes)]
-        if last.code == "not-in-cache":
-            return PkgcError(
-                "not-in-cache",
-                f"{wanted} ({wanted.place}) is not in the cache, and --offline forbids to download it",
-                context="\n".join(lines),
-                hint="run once without --offline",
-            )
-        if last.code == "no-matching-wheel":
-            return PkgcError(
-                "no-matching-wheel",
-                f"{wanted} ({wanted.place}): no file that can be had is for this Python",
-                context="\n".join(lines),
-                hint=last.hint,
-            )
-        if last.code in _OTHER_BYTES:
-            allowed = "\n".join(f"  {digest}" for digest in sorted(wanted.hashes))
-            return PkgcError(
-                "hash-mismatch" if wanted.hashes else last.code,
-                f"{wanted} ({wanted.place}): no file has an allowed hash",
-                context="\n".join([*lines, *(["allowed by the lock:", allowed] if allowed else [])]),
-                hint="either the lock is out of date or the file was changed: find out before you lock again",
-            )
-        return PkgcError(
-            last.code,
-            f"{wanted} ({wanted.place}): no file could be downloaded",
-            context="\n".join(lines),
-            hint=last.hint,
         )

@@ -13,10 +13,13 @@ from typing import Literal
 Kind = Literal["flag", "toggle", "one", "many", "count"]
 """flag: --x; toggle: --x/--no-x; one: the last value counts; many: values add up; count: -vv."""
 
-ValueKind = Literal["text", "choice", "path", "location", "python", "name", "format"]
-"""What a value is: `location` is a URL or a path, `format` a project name, ``:all:`` or ``:none:``."""
+ValueKind = Literal[
+    "text", "choice", "path", "location", "python", "name", "format", "index", "pin", "setting"
+]
+"""What a value is: `location` is a URL or a path, `format` a project name, ``:all:`` or ``:none:``, `index` a
+location or ``NAME=location``, `pin` ``PROJECT=NAME`` of an index, `setting` ``KEY=VALUE``."""
 
-Panel = Literal["Input", "Index", "Environment", "Cache", "Output"]
+Panel = Literal["Input", "Build", "Index", "Environment", "Cache", "Output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +97,54 @@ _TABLE = (
         default="on as soon as one requirement has a hash",
     ),
     Option(
+        "extra",
+        "many",
+        "Take this extra of pylock.toml or uv.lock too.",
+        "Input",
+        value="name",
+        metavar="NAME",
+    ),
+    Option("all-extras", "flag", "Take all extras of pylock.toml or uv.lock.", "Input"),
+    Option(
+        "group",
+        "many",
+        "Take this dependency group of pylock.toml or uv.lock too.",
+        "Input",
+        value="name",
+        metavar="NAME",
+    ),
+    Option("no-default-groups", "flag", "Leave out the groups that a lock takes by default.", "Input"),
+    Option(
         "only-binary",
         "many",
         "Use wheels only for these projects (names, ':all:' or ':none:', comma separated).",
-        "Input",
+        "Build",
         value="format",
         metavar="NAMES",
     ),
     Option(
         "no-binary",
         "many",
-        "Use no wheels for these projects (names, ':all:' or ':none:', comma separated).",
-        "Input",
+        "Build these projects from source, use no wheels (names, ':all:' or ':none:', comma separated).",
+        "Build",
         value="format",
         metavar="NAMES",
+    ),
+    Option("no-build", "flag", "Build nothing: what is no wheel is an error.", "Build"),
+    Option(
+        "no-build-isolation",
+        "flag",
+        "Build in the environment itself, which must hold what the builds need.",
+        "Build",
+    ),
+    Option(
+        "config-settings",
+        "many",
+        "Setting for the build backends; a key may be given several times.",
+        "Build",
+        value="setting",
+        short="-C",
+        metavar="KEY=VALUE",
     ),
     Option(
         "index-url",
@@ -126,6 +163,22 @@ _TABLE = (
         "Index",
         value="location",
         metavar="URL",
+    ),
+    Option(
+        "index",
+        "many",
+        "Further index, asked before --index-url; with a NAME, projects can be pinned to it.",
+        "Index",
+        value="index",
+        metavar="[NAME=]URL",
+    ),
+    Option(
+        "pin-index",
+        "many",
+        "Take this project from the index of that name only.",
+        "Index",
+        value="pin",
+        metavar="PROJECT=NAME",
     ),
     Option(
         "find-links",
@@ -256,10 +309,13 @@ class Command:
 
 
 _DISPLAY = ("output-format", "quiet", "verbose", "color")
-_INPUT = ("constraint", "require-hashes", "only-binary", "no-binary")
+_INPUT = ("constraint", "require-hashes", "extra", "all-extras", "group", "no-default-groups")
+_BUILD = ("only-binary", "no-binary", "no-build", "no-build-isolation", "config-settings")
 _INDEX = (
     "index-url",
     "extra-index-url",
+    "index",
+    "pin-index",
     "find-links",
     "no-index",
     "offline",
@@ -276,7 +332,10 @@ _PLACING = (
     "dry-run",
     "check",
 )
-_SOURCES = "SOURCE is a requirements file with pinned versions; '-' means standard input."
+_SOURCES = (
+    "SOURCE is a requirements file with pinned versions, a pylock.toml (or pylock.NAME.toml) or a uv.lock, "
+    "named by path or URL; '-' means a requirements file on standard input."
+)
 
 _IDLE_EXIT = ("--idle-exit SECONDS", "Go away after that time without a client; 0: never.")
 
@@ -284,19 +343,27 @@ _COMMANDS = (
     Command(
         "sync",
         "Make a virtual environment equal to a lock.",
-        (*_INPUT, *_INDEX, "venv", "python", *_PLACING, *_DISPLAY, "no-progress"),
+        (*_INPUT, *_BUILD, *_INDEX, "venv", "python", *_PLACING, *_DISPLAY, "no-progress"),
         argument="SOURCE",
-        notes=f"{_SOURCES} Default: the lock or requirements file found in the working directory.",
+        notes=f"{_SOURCES} Default: the first of pylock.toml, uv.lock and requirements.txt that is in the "
+        "working directory.",
     ),
     Command(
         "fetch",
         "Download and verify what a lock names into the cache; install nothing.",
-        (*_INPUT, *_INDEX, "python", *_DISPLAY, "no-progress"),
+        (*_INPUT, *_BUILD, *_INDEX, "python", *_DISPLAY, "no-progress"),
         argument="SOURCE",
         required=True,
         notes=_SOURCES,
     ),
     Command("list", "List the packages of a virtual environment.", ("venv", *_DISPLAY)),
+    Command(
+        "why",
+        "Show where installed packages came from, and whether their files are unchanged.",
+        ("venv", *_DISPLAY),
+        argument="NAME",
+        required=True,
+    ),
     Command("cache dir", "Print where the cache is.", _DISPLAY),
     Command("cache size", "Print how much the cache holds.", _DISPLAY),
     Command("cache list", "List the files in the cache.", _DISPLAY),
@@ -355,37 +422,6 @@ COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMAND
 GROUPS: Mapping[str, str] = {
     "cache": "Look at the cache, verify it, clean it.",
     "daemon": "Start, stop and watch the daemon.",
-}
-
-#: Variables that are no options.
-VARIABLES: Mapping[str, str] = {
-    "PKGC_SOCKET": "Socket of the daemon.",
-    "PKGC_CACHE_DIR": "Directory of the cache.",
-    "PKGC_CACHE_MAX_SIZE": "Size to which an idle daemon shrinks the cache. Default: it does not.",
-    "PKGC_CONFIG": "The configuration file, instead of config.toml in its usual place.",
-    "PKGC_IDLE_EXIT": "Seconds without a client after which a daemon that was started by need goes away.",
-    "PKGC_UNPACK_PROCESSES": "Processes that unpack wheels; 0: threads. Default: the processors, at most 4.",
-    "PKGC_TRUSTED_HOST": "Hosts whose certificate is not checked, separated by blanks.",
-    "PKGC_CERT": "PEM bundle to trust instead of the system's; else SSL_CERT_FILE.",
-    "PKGC_CLIENT_CERT": "PEM file with certificate and key to show to servers.",
-    "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY": "Proxies, also in lower case.",
-    "NETRC": "File with credentials by host, instead of ~/.netrc.",
-    "VIRTUAL_ENV": "The environment, where neither --venv nor its variable or key names one.",
-    "NO_COLOR": "Not empty: no colors, unless --color or PKGC_COLOR says so.",
-    "FORCE_COLOR": "Neither empty nor 0: colors even without a terminal.",
-}
-
-#: Keys of config.toml that are no options of the command line.
-CONFIG_ONLY: Mapping[str, str] = {
-    "trusted-host": "List: hosts whose certificate is not checked (`PKGC_TRUSTED_HOST`).",
-    "cert": "PEM bundle to trust instead of the system's (`PKGC_CERT`, `SSL_CERT_FILE`).",
-    "client-cert": "PEM file with certificate and key to show to servers (`PKGC_CLIENT_CERT`).",
-    "cache.max-size": 'Size to which an idle daemon shrinks the cache, as "20GB" (`PKGC_CACHE_MAX_SIZE`).',
-    "network.concurrent-downloads": "How many files are downloaded at once.",
-    "network.concurrent-per-host": "How many of them from one host.",
-    "network.connect-timeout": "Seconds until a connection must stand.",
-    "network.stall-timeout": "Seconds without a byte until a transfer counts as stalled.",
-    "network.retries": "Attempts without progress until a transfer is given up.",
 }
 
 #: Exit statuses.

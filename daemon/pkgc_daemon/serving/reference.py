@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pkgc_daemon.serving.options import COMMANDS, CONFIG_ONLY, EXITS, OPTIONS, VARIABLES, Option
+from pkgc_daemon.serving.further import CONFIG_ONLY, VARIABLES
+from pkgc_daemon.serving.options import COMMANDS, EXITS, OPTIONS, Option
 
 _INTRODUCTION = """\
 # Commands
@@ -51,7 +52,10 @@ def commands_page() -> str:
                 _table(("Option", "Meaning"), ((f"`{flag}`", text) for flag, text in command.own_options))
             )
     parts.append("## Keys of config.toml that are no options\n")
-    parts.append("`cache.max-size` means: `max-size` in the table `[cache]`.\n")
+    parts.append(
+        "`cache.max-size` means: `max-size` in the table `[cache]`; `index.name` means: `name` in an "
+        "`[[index]]` entry, of which there may be any number.\n"
+    )
     parts.append(
         _table(("Config key", "Meaning"), ((f"`{name}`", text) for name, text in CONFIG_ONLY.items()))
     )

@@ -13,19 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pkgc_daemon.errors import InputError, PkgcError
+from pkgc_daemon.fetching.directurls import DirectUrls
 from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
 from pkgc_daemon.fetching.patience import PatienceLimits
+from pkgc_daemon.fetching.texts import Texts
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.inputs.config import Config, parse_config, parse_size
+from pkgc_daemon.inputs.given import Lock
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
+from pkgc_daemon.selection.versions import VersionLists
 from pkgc_daemon.store.lock import CacheLock, read_holder
 from pkgc_daemon.store.processes import ProcessWorkers, default_count
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.store.workers import ThreadWorkers, Workers
-from pkgc_daemon.vocabulary import IndexOptions
+from pkgc_daemon.vocabulary import IndexOptions, Wanted
 from pkgc_protocol import PROTOCOL, __version__
 
+from .asking import Asking, Obtained
+from .builds import Builder
+from .direct import DirectSources
 from .hostcalls import World
 from .log import event
 from .obtaining import Obtainer
@@ -72,11 +79,33 @@ class Services:
             find=store.find,
             limits=fetch_limits(config.network),
         )
-        self.obtainer = Obtainer(store, self._selector, self._fetcher)
+        direct_urls = DirectUrls(self._fetcher, transport, store)
+        self.texts = Texts(transport)
+        self.builder = Builder(
+            store,
+            self._fetcher,
+            VersionLists(self._indexes),
+            concurrent=config.build.get("concurrent"),
+            timeout=config.build.get("timeout"),
+        )
+        self.obtainer = Obtainer(store, self._selector, self._fetcher, direct_urls, self.builder)
+        self.direct = DirectSources(store, self._fetcher, direct_urls, self.builder)
+        self.builder.connect(self._obtain_for_build)
+        self.noted: dict[str, Lock] = {}
+        """Environment -> the lock whose requests were noted last (`remembering`)."""
         self._server: Server | None = None
         self._socket = Path()
         self._configs: dict[str, tuple[bytes, Config]] = {}
         self._max_size = cache_limit(config)
+
+    async def _obtain_for_build(self, wanted: Wanted, asking: Asking) -> Obtained:
+        """The tree of a build requirement: by the same ways as everything else."""
+        assert asking.context is not None
+        output = asking.context.output
+        if wanted.direct is None:
+            return await self.obtainer.obtain(wanted, asking, output)
+        state, _ = await self.direct.state(wanted, asking, output)
+        return await self.direct.obtain(wanted, state, asking, output)
 
     @classmethod
     async def open(

@@ -7,78 +7,23 @@ from contextlib import ExitStack
 from typing import Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
-from pkgc_daemon.errors import EXIT_FAILED, InputError, PkgcError
-from pkgc_daemon.inputs.given import Lock
-from pkgc_daemon.inputs.pipconfig import PipConfiguration
+from pkgc_daemon.errors import EXIT_FAILED, PkgcError
 from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.redaction import redact
-from pkgc_daemon.vocabulary import Add, Installed, Plan, Wanted
+from pkgc_daemon.vocabulary import Add, DirectorySource, Installed, Origin, Plan, Wanted
 
-from .calls import FetchCall, InputCall, SyncCall
+from .asking import Asking, CameFrom, Obtained
+from .attempts import NOT_SERVED
+from .calls import FetchCall, SyncCall
 from .context import Context
-from .obtaining import NOT_SERVED, Asking, Mode, Obtained
+from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
-from .reading import Remembered, Sources
+from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
 
 #: How often an environment may change under a sync before it gives up.
 MAX_ROUNDS = 10
-
-
-async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[Lock, Asking]:
-    """The lock of a call for its target, and how to ask for what it names."""
-    sources = call.sources or await context.services.reader.default_sources(context.world, call.cwd)
-    asked = Sources(tuple(sources), call.constraints, call.cwd, call.no_binary, call.only_binary)
-    remembered = await context.services.reader.read(context.world, asked)
-    pip = await context.pip_configuration(call, remembered.given, target)
-    lock = _lock(context, call, remembered, target, pip)
-    for warning in dict.fromkeys((*remembered.given.warnings, *lock.warnings)):
-        context.output.warning(warning)
-    if not remembered.given.lines:
-        _mind_emptiness(context, sources)
-    if pip is not None and pip.ignored:
-        context.output.warning(
-            f"pkgc takes the index from pip's configuration, but does not read {', '.join(pip.ignored)}",
-            "pip-setting-ignored",
-        )
-    options = context.index_options(call, remembered.given, pip)
-    mode: Mode = "offline" if call.offline else "refresh" if call.refresh else "normal"
-    began = context.services.now()
-    asking = Asking(target.interpreter, options, remembered.given, mode, call.refresh_packages, began)
-    return lock, asking
-
-
-def _lock(
-    context: Context, call: InputCall, remembered: Remembered, target: Target, pip: PipConfiguration | None
-) -> Lock:
-    """The lock; pip's require-hashes counts where pip's configuration does, unless pkgc is told otherwise."""
-    reader, markers = context.services.reader, target.interpreter.markers
-    given = remembered.given
-    asked = call.require_hashes is not None or given.require_hashes or given.no_require_hashes
-    if asked or pip is None or pip.require_hashes is None:
-        return reader.lock(remembered, markers, call.require_hashes)
-    try:
-        return reader.lock(remembered, markers, True)
-    except InputError as error:
-        said = f"require-hashes is set by {pip.require_hashes}, which pkgc obeys"
-        raise InputError(
-            error.code,
-            error.message,
-            context=f"{error.context}\n{said}" if error.context else said,
-            hint=error.hint,
-        ) from error
-
-
-def _mind_emptiness(context: Context, sources: Sequence[str]) -> None:
-    """A lock without a requirement empties an environment: from a pipe that is a broken export."""
-    if "-" in sources:
-        raise InputError(
-            "empty-lock",
-            "standard input has no requirement",
-            hint="the command before the pipe may have failed; to empty an environment, name an empty file",
-        )
-    context.output.warning(f"{', '.join(sources)}: no requirement; nothing is wanted", "empty-lock")
 
 
 async def sync(context: Context, call: SyncCall) -> int:
@@ -94,6 +39,7 @@ async def sync(context: Context, call: SyncCall) -> int:
         context.world, call.venv, call.python, context.env, call.cwd
     )
     lock, asking = await read_lock(context, call, target)
+    asked = await look_at(context, lock, asking)
     clock.lap("read")
     healed: set[str] = set()
     robbed: set[str] = set()
@@ -107,24 +53,27 @@ async def sync(context: Context, call: SyncCall) -> int:
                 output.warning(warning)
             scan = await _scan(context, target)
         installed = installed_from_wire(scan)
-        served = await _served(context, lock.wanted, installed, asking)
+        served = await _served(context, asked.wanted, installed, asking)
         plan = make_plan(
-            lock.wanted,
+            asked.wanted,
             installed,
             seeded=bool(scan.get("seeded")),
             reinstall=True if call.reinstall else call.reinstall_packages | robbed,
             exact=not call.inexact,
             served=served,
+            states=asked.states,
+            settings=asking.settings,
         )
         clock.lap("plan")
         if call.dry_run or call.check:
-            return await _only_say(context, call, target, plan, asking, scan, clock)
+            return await _only_say(context, call, target, plan, asked, scan, clock)
         if plan.is_noop and target.exists and not (call.compile_bytecode or call.strict):
+            await remember_requests(context, target, asked, plan, {})
             _report(context, call, plan, {}, {}, clock)
             return 0
         target.check_writable()
         with ExitStack() as leases:
-            obtained = await _obtain(context, plan.add, asking, leases)
+            obtained = await _obtain(context, plan.add, asked, leases)
             clock.lap("fetch")
             result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained, robbed)
             clock.lap("install")
@@ -133,6 +82,7 @@ async def sync(context: Context, call: SyncCall) -> int:
                 output.warning(warning)
             if not target.exists:
                 output.say(f"Created {call.venv} with Python {target.interpreter.version}")
+            await remember_requests(context, target, asked, plan, obtained)
             _report(context, call, plan, obtained, result, clock, target_existed=target.exists)
             return 0
         if result["status"] == "reinstall":
@@ -195,7 +145,10 @@ async def _served(
     asked = [
         one
         for one in wanted
-        if not one.hashes and one.name in recorded and recorded[one.name].version == one.version
+        if not one.hashes
+        and one.source is None
+        and one.name in recorded
+        and recorded[one.name].version == one.version
     ]
     if not asked:
         return {}
@@ -215,17 +168,22 @@ async def _served(
 
 
 async def _obtain(
-    context: Context, adds: Sequence[Add], asking: Asking, leases: ExitStack
+    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack
 ) -> dict[str, Obtained]:
-    store = context.services.store
+    services = context.services
 
     async def one(wanted: Wanted) -> Obtained:
-        obtained = await context.services.obtainer.obtain(wanted, asking, context.output)
-        leases.enter_context(store.lease([obtained.tree.sha256]))
+        obtained = asked.obtained.get(wanted.name)
+        if obtained is None and wanted.direct is not None:
+            state = asked.states[wanted.name]
+            obtained = await services.direct.obtain(wanted, state, asked.asking, context.output)
+        elif obtained is None:
+            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output)
+        leases.enter_context(services.store.lease([obtained.tree.sha256]))
         return obtained
 
     if adds:
-        await context.services.prepare(asking.options)
+        await services.prepare(asked.asking.options)
     found = await together(one(add.wanted) for add in adds)
     return {obtained.wanted.name: obtained for obtained in found}
 
@@ -262,6 +220,7 @@ async def _apply(
                 "manifest": str(store.manifest_path(one.tree.sha256)),
                 "sha256": one.tree.sha256,
                 "provenance": one.provenance(),
+                "direct_url": one.direct_url,
                 "requested": True,
             }
             for one in obtained.values()
@@ -307,7 +266,7 @@ async def _only_say(
     call: SyncCall,
     target: Target,
     plan: Plan,
-    asking: Asking,
+    asked: Asked,
     scan: Mapping[str, Any],
     clock: Clock,
 ) -> int:
@@ -320,15 +279,13 @@ async def _only_say(
         )
     installed: list[InstalledPackage] = []
     if call.dry_run and call.strict:
-        await _check_overlaps(context, call, target, plan, asking)
+        await _check_overlaps(context, call, target, plan, asked.asking)
     would_change = bool(plan.add or plan.remove or not target.exists or scan.get("interrupted"))
     if call.dry_run and would_change:
         target.check_writable()
     if plan.add:
-        await context.services.prepare(asking.options)
-    expected = await together(
-        context.services.obtainer.expected(add.wanted, asking, output, ask=call.dry_run) for add in plan.add
-    )
+        await context.services.prepare(asked.asking.options)
+    expected = await together(_expected(context, add.wanted, asked, ask=call.dry_run) for add in plan.add)
     for add, (origin, came_from) in zip(plan.add, expected, strict=True):
         name, version = add.wanted.name, add.wanted.version
         installed.append(InstalledPackage(name, version, origin, None, came_from, add.reason))
@@ -350,6 +307,19 @@ async def _only_say(
     return EXIT_FAILED if call.check and would_change else 0
 
 
+async def _expected(
+    context: Context, wanted: Wanted, asked: Asked, *, ask: bool
+) -> tuple[Origin | None, CameFrom]:
+    """Where a Wanted would come from, as far as that shows."""
+    services = context.services
+    if wanted.direct is not None:
+        return await services.direct.expected(wanted, asked.states[wanted.name])
+    origin: Origin | None
+    came_from: CameFrom
+    origin, came_from = await services.obtainer.expected(wanted, asked.asking, context.output, ask=ask)
+    return origin, came_from
+
+
 async def _check_overlaps(
     context: Context, call: SyncCall, target: Target, plan: Plan, asking: Asking
 ) -> None:
@@ -361,6 +331,8 @@ async def _check_overlaps(
     with ExitStack() as leases:
         held: dict[str, Obtained] = {}
         for add in plan.add:
+            if add.wanted.direct is not None:
+                continue
             tree = await context.services.obtainer.held_tree(add.wanted, asking, context.output)
             if tree is not None:
                 leases.enter_context(context.services.store.lease([tree.sha256]))
@@ -387,7 +359,7 @@ def _report(
     installed = [
         InstalledPackage(
             one.wanted.name,
-            one.wanted.version,
+            one.version,
             one.origin,
             one.tree.sha256,
             one.came_from,
@@ -412,6 +384,9 @@ def _report(
             size=output.counts.get("downloaded_bytes", 0),
             seconds=clock.phases.get("fetch"),
         )
+    built = sum(one.came_from == "build" for one in installed)
+    if built:
+        output.phase("Built", built)
     if removed:
         output.phase("Removed", len(removed))
     if installed:
@@ -431,14 +406,15 @@ async def fetch(context: Context, call: FetchCall) -> int:
     target = Target("", False, interpreter, wire)
     lock, asking = await read_lock(context, call, target)
     clock.lap("read")
-    adds = [Add(wanted, "") for wanted in lock.wanted]
+    asked = await look_at(context, lock, asking)
+    adds = [Add(wanted, "") for wanted in asked.wanted if _can_be_fetched(wanted, context)]
     with ExitStack() as leases:
-        obtained = await _obtain(context, adds, asking, leases)
+        obtained = await _obtain(context, adds, asked, leases)
     clock.lap("fetch")
     fetched = [
         {
             "name": one.wanted.name,
-            "version": one.wanted.version,
+            "version": one.version,
             "sha256": one.tree.sha256,
             "filename": one.tree.manifest.filename,
             "from": one.came_from,
@@ -451,8 +427,19 @@ async def fetch(context: Context, call: FetchCall) -> int:
     if files:
         size = output.counts.get("downloaded_bytes", 0)
         output.phase("Downloaded", files, "file", size=size, seconds=clock.phases["fetch"])
+    built = sum(one["from"] == "build" for one in fetched)
+    if built:
+        output.phase("Built", built)
     output.phase("Cached", len(fetched), seconds=clock.total)
     for entry in sorted(fetched, key=lambda entry: str(entry["name"])):
         if entry["from"] == "network":
             output.detail(f"  {entry['filename']}  sha256:{entry['sha256']}")
     return 0
+
+
+def _can_be_fetched(wanted: Wanted, context: Context) -> bool:
+    """Whether the cache can hold it: an editable project is a place, not a file."""
+    if isinstance(wanted.source, DirectorySource) and wanted.source.editable:
+        context.output.detail(f"{wanted}: an editable directory is not fetched")
+        return False
+    return True

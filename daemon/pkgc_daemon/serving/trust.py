@@ -32,6 +32,16 @@ TABLE: dict[str, dict[PeerClass, Actor]] = {
     "probe_interpreter": {"own": "daemon", "own-elsewhere": "client", "other": "client"},
     "scan_environment": {"own": "daemon", "own-elsewhere": "client", "other": "client"},
     "apply_plan": {"own": "daemon", "own-elsewhere": "client", "other": "client"},
+    "inspect_directory": {"own": "daemon", "own-elsewhere": "client", "other": "client"},
+    "verify_distributions": {"own": "daemon", "own-elsewhere": "client", "other": "client"},
+    # Code of others runs, or the person's own credentials are used: with the client's rights, variables
+    # and limits, whoever it is.
+    "begin_build": {"own": "client", "own-elsewhere": "client", "other": "client"},
+    "end_build": {"own": "client", "own-elsewhere": "client", "other": "client"},
+    "prepare_source": {"own": "client", "own-elsewhere": "client", "other": "client"},
+    "run_build": {"own": "client", "own-elsewhere": "client", "other": "client"},
+    "resolve_git": {"own": "client", "own-elsewhere": "client", "other": "client"},
+    "checkout_git": {"own": "client", "own-elsewhere": "client", "other": "client"},
 }
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.locations import joined
+from pkgc_daemon.inputs.namedindexes import split_index, split_pin, split_setting
 from pkgc_daemon.serving.calls import Source
 from pkgc_daemon.serving.options import OPTIONS, Command, Option
 from pkgc_protocol.places import home
@@ -115,6 +116,9 @@ class Values:
             raise invalid(source, value, "must be a string or a list of strings")
         if option.value == "format":
             return _formats(source, values)
+        if option.value == "setting":
+            # A setting that is given twice is a list of two values to the backend.
+            return tuple(self._text(option, source, text) for text in values)
         # Repeated values count once, in the order of their first mention.
         return tuple(dict.fromkeys(self._text(option, source, text) for text in values))
 
@@ -134,11 +138,15 @@ class Values:
             case "name":
                 return _name(source, text)
             case "location":
-                scheme = _SCHEME.match(text)
-                if not scheme:
-                    return absolute(text, base, self._env)
-                if scheme[1].lower() not in _URL_SCHEMES or not _URL.match(text):
-                    raise invalid(source, text, "neither a path nor an http:, https: or file: URL")
+                return self._location(source, text, base)
+            case "index":
+                name, location = _split(split_index, source, text)
+                place = self._location(source, location, base)
+                return f"{name}={place}" if name else place
+            case "pin":
+                return "=".join(_split(split_pin, source, text))
+            case "setting":
+                return "=".join(_split(split_setting, source, text))
             case "path":
                 return absolute(text, base, self._env)
             case "python" if "/" in text or text in (".", "..", "~"):
@@ -146,6 +154,21 @@ class Values:
             case _:
                 pass
         return text
+
+    def _location(self, source: Source, text: str, base: str) -> str:
+        scheme = _SCHEME.match(text)
+        if not scheme:
+            return absolute(text, base, self._env)
+        if scheme[1].lower() not in _URL_SCHEMES or not _URL.match(text):
+            raise invalid(source, text, "neither a path nor an http:, https: or file: URL")
+        return text
+
+
+def _split(how: Callable[[str], tuple[str, str]], source: Source, text: str) -> tuple[str, str]:
+    try:
+        return how(text)
+    except ValueError as error:
+        raise invalid(source, text, str(error)) from error
 
 
 def invalid(source: Source, value: Any, problem: str, *, hint: str | None = None) -> InputError:

@@ -11,8 +11,11 @@ alias (other digest)   after the artifact's file is in place, verified     with 
 tree                   unpacked in ``tmp/``; manifest written beside it;   no: row says boot id, synced=0
                        folder renamed into place; memory; catalog row
 index page             written in ``tmp/``, renamed over the old one       never: losing one is no error
-interpreter, origin,   catalog only                                        with the catalog
-file name, last use
+origin                 catalog row; artifact's sidecar renamed             with the catalog
+interpreter, file      catalog only                                        with the catalog
+name, last use, URL,
+build, request
+git repository         by git, under its lock; the store only removes it   never: losing one is no error
 catalog                SQLite, WAL, synchronous=NORMAL: whole after a      at WAL checkpoints
                        crash, may lack the last commits
 =====================  ==================================================  ================================

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from pkgc_daemon.archives.wheel import translate_os_error
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store.catalog import ArtifactRow, Catalog
+from pkgc_daemon.store.catalog import ArtifactRow, Catalog, is_bare
+from pkgc_daemon.store.facts import ORIGIN_KINDS
 from pkgc_daemon.store.filesystem import write_atomically
 from pkgc_daemon.store.layout import Layout, is_sha256
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin
@@ -60,7 +61,7 @@ def publish(
             "origins": [
                 [origin.kind, origin.url, origin.index, name]
                 for origin, name in (earlier.origins if earlier is not None else ())
-                if origin.index is not None
+                if not is_bare(origin)
             ],
         }
         os.chmod(path, 0o444)
@@ -92,17 +93,24 @@ def read_sidecar(layout: Layout, sha256: str) -> Sidecar | None:
         note = json.loads(layout.sidecar(sha256).read_bytes())
         filename, url = str(note["filename"]), str(note["url"])
         origins = [
-            (
-                Origin("find-links" if kind == "find-links" else "index", str(where), index and str(index)),
-                str(name),
-            )
+            (Origin(kind, str(where), index and str(index)), str(name))
             for kind, where, index, name in note.get("origins", ())
+            if kind in ORIGIN_KINDS
         ]
         digests = frozenset(Digest.parse(str(text)) for text in note["digests"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     # Between publishing and the record of its origin a daemon may be killed; the URL is known even then.
     return Sidecar(filename, digests, tuple(origins) or ((Origin("index", url), filename),))
+
+
+def read_size(layout: Layout, sha256: str) -> int:
+    """The bytes that an artifact has, or had before it was evicted, as its sidecar tells; 0: it does not."""
+    try:
+        size = json.loads(layout.sidecar(sha256).read_bytes())["size"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return size if type(size) is int else 0
 
 
 def amend_sidecar(
@@ -222,9 +230,11 @@ def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
                 continue
             restore(catalog, name, note)
             if known is None:
-                now = time.time()
-                size = layout.artifact(name).lstat().st_size
-                row = ArtifactRow(name, size, 0, 0, note.filename, "", synced=False, added=now, used=now)
+                status = layout.artifact(name).lstat()
+                row = ArtifactRow(
+                    name, status.st_size, 0, 0, note.filename, "", synced=False,
+                    added=status.st_mtime, used=time.time(),
+                )  # fmt: skip
                 catalog.put_artifact(row, ())
                 count += 1
     return count

@@ -20,49 +20,17 @@ from typing import Any, TypeVar
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.selection.filenames import parse_wheel
+from pkgc_daemon.store.facts import ORIGIN_KINDS, Facts
 from pkgc_daemon.store.layout import is_sha256
+from pkgc_daemon.store.schema import MIGRATIONS, trim
 from pkgc_daemon.vocabulary import Digest, Origin
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], Any]
 
-#: Each step brings the schema one version further; `user_version` counts the steps done.
-_MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE artifacts (sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        inode INTEGER NOT NULL, filename TEXT NOT NULL, boot TEXT NOT NULL, synced INTEGER NOT NULL,
-        added REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
-    CREATE TABLE aliases (algorithm TEXT NOT NULL, hex TEXT NOT NULL, sha256 TEXT NOT NULL,
-        PRIMARY KEY (algorithm, hex)) WITHOUT ROWID;
-    CREATE TABLE trees (sha256 TEXT PRIMARY KEY, filename TEXT NOT NULL, name TEXT NOT NULL,
-        version TEXT NOT NULL, files INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        inode INTEGER NOT NULL, boot TEXT NOT NULL, synced INTEGER NOT NULL, added REAL NOT NULL,
-        used REAL NOT NULL) WITHOUT ROWID;
-    CREATE TABLE origins (sha256 TEXT NOT NULL, kind TEXT NOT NULL, url TEXT NOT NULL, page TEXT NOT NULL,
-        filename TEXT NOT NULL, PRIMARY KEY (sha256, kind, url, page, filename)) WITHOUT ROWID;
-    CREATE TABLE files (algorithm TEXT NOT NULL, hex TEXT NOT NULL, filename TEXT NOT NULL,
-        page TEXT NOT NULL, project TEXT NOT NULL, seen REAL NOT NULL,
-        PRIMARY KEY (algorithm, hex)) WITHOUT ROWID;
-    CREATE INDEX files_seen ON files (seen);
-    CREATE TABLE interpreters (key TEXT PRIMARY KEY, data BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
-    """,
-    # What one source says of a digest is not what another says.
-    """
-    DROP INDEX files_seen;
-    ALTER TABLE files RENAME TO files_of_1;
-    CREATE TABLE files (algorithm TEXT NOT NULL, hex TEXT NOT NULL, filename TEXT NOT NULL,
-        page TEXT NOT NULL, project TEXT NOT NULL, seen REAL NOT NULL,
-        PRIMARY KEY (algorithm, hex, page, filename)) WITHOUT ROWID;
-    INSERT INTO files SELECT * FROM files_of_1;
-    DROP TABLE files_of_1;
-    CREATE INDEX files_seen ON files (seen);
-    """,
-)
-_KNOWN_FILES = 300_000
 #: Sources whose word on one digest is remembered, and names of one source: two already disagree.
 _SOURCES_OF_A_FILE, _NAMES_OF_A_SOURCE = 16, 2
-_INTERPRETERS = 1_000
 
 
 @dataclass(slots=True)
@@ -120,6 +88,9 @@ class Catalog:
         self.origins: dict[str, set[tuple[Origin, str]]] = {}
         self._files: dict[tuple[str, bytes], tuple[tuple[str, str], ...]] = {}
         """Digest -> (source, file name), sources in the order in which they were heard."""
+        self._named: dict[str, set[str]] = {}
+        """File name -> digests of bytes that ever had it."""
+        self.facts = Facts(self.ask, self.post)
         self.write_error: str | None = None
         self.rebuilt = False
         self._path = path
@@ -154,11 +125,20 @@ class Catalog:
         self._jobs.put((job, future))
         return future
 
+    def named(self, filename: str) -> list[ArtifactRow]:
+        """The artifacts that had this file name somewhere."""
+        return [self.artifacts[one] for one in self._named.get(filename, ()) if one in self.artifacts]
+
     # -- writing ---------------------------------------------------------------------------------------
+
+    def post(self, job: Job) -> None:
+        """Queue `job` for the writer thread; nobody waits for it, and its failure is logged."""
+        self._jobs.put((job, None))
 
     def put_artifact(self, row: ArtifactRow, digests: Iterable[Digest]) -> None:
         """Add or replace an artifact, and the other digests under which it was verified."""
         self.artifacts[row.sha256] = row
+        self._named.setdefault(row.filename, set()).add(row.sha256)
         values = (
             row.sha256,
             row.size,
@@ -187,6 +167,7 @@ class Catalog:
     def _drop_aliases(self, sha256: str) -> None:
         if sha256 in self.artifacts or sha256 in self.trees:
             return
+        self.facts.forget(sha256)
         for digest in self.digests.pop(sha256, ()):
             self.aliases.pop(digest, None)
         self._post("DELETE FROM aliases WHERE sha256 = ?", [(sha256,)])
@@ -217,10 +198,19 @@ class Catalog:
             self._drop_aliases(sha256)
 
     def put_origin(self, sha256: str, origin: Origin, filename: str) -> None:
-        """Remember where bytes came from, and under which file name."""
+        """Remember where bytes came from, and under which file name.
+
+        What only the download told gives way to what the one who wanted it says.
+        """
         known = self.origins.setdefault(sha256, set())
         if (origin, filename) not in known:
             known.add((origin, filename))
+            self._named.setdefault(filename, set()).add(sha256)
+            for lesser in [one for one in known if is_bare(one[0]) and not is_bare(origin)]:
+                known.discard(lesser)
+                gone = (sha256, lesser[0].kind, lesser[0].url, lesser[1])
+                sql = "DELETE FROM origins WHERE sha256 = ? AND kind = ? AND url = ? AND filename = ?"
+                self._post(f"{sql} AND page = ''", [gone])
             values = (sha256, origin.kind, origin.url, origin.index or "", filename)
             self._post("INSERT OR IGNORE INTO origins VALUES (?,?,?,?,?)", [values])
 
@@ -278,7 +268,7 @@ class Catalog:
 
     def _post(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
         if rows:
-            self._jobs.put((lambda connection: connection.executemany(sql, rows), None))
+            self.post(lambda connection: connection.executemany(sql, rows))
 
     # -- the writer thread -----------------------------------------------------------------------------
 
@@ -355,7 +345,8 @@ class Catalog:
             _LOG.warning("the catalog is damaged (%s); it is rebuilt from the files", error)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        for mirror in (self.artifacts, self.trees, self.aliases, self.digests, self.origins, self._files):
+        mirrors = (self.artifacts, self.trees, self.aliases, self.digests, self.origins, self._files)
+        for mirror in (*mirrors, self._named):
             mirror.clear()
         try:
             return self._connect()
@@ -369,24 +360,16 @@ class Catalog:
             connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'TRUNCATE'}")
             connection.execute("PRAGMA synchronous = NORMAL")
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(_MIGRATIONS):
+            if version > len(MIGRATIONS):
                 raise PkgcError(
                     "catalog-too-new",
                     f"The catalog {self._path} was written by a newer pkgc",
-                    context=f"expected schema {len(_MIGRATIONS)} or older\nfound schema {version}",
+                    context=f"expected schema {len(MIGRATIONS)} or older\nfound schema {version}",
                     hint="Upgrade pkgc, or choose another cache folder with PKGC_CACHE_DIR.",
                 )
-            for number, script in enumerate(_MIGRATIONS[version:], version + 1):
+            for number, script in enumerate(MIGRATIONS[version:], version + 1):
                 connection.executescript(f"BEGIN;{script};PRAGMA user_version = {number};COMMIT;")
-            connection.execute(
-                "DELETE FROM files WHERE seen < (SELECT seen FROM files ORDER BY seen DESC LIMIT 1 OFFSET ?)",
-                (_KNOWN_FILES,),
-            )
-            connection.execute(
-                "DELETE FROM interpreters WHERE used <"
-                " (SELECT used FROM interpreters ORDER BY used DESC LIMIT 1 OFFSET ?)",
-                (_INTERPRETERS,),
-            )
+            trim(connection)
         except BaseException:
             connection.close()
             raise
@@ -397,6 +380,7 @@ class Catalog:
         for row in connection.execute("SELECT * FROM artifacts"):
             artifact = self.artifacts[row[0]] = ArtifactRow(*row)
             _check(artifact.sha256, artifact.filename, artifact.boot)
+            self._named.setdefault(artifact.filename, set()).add(artifact.sha256)
             _check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
         for row in connection.execute("SELECT * FROM trees"):
             tree = self.trees[row[0]] = TreeRow(*row)
@@ -406,6 +390,9 @@ class Catalog:
             self.aliases[Digest(algorithm, value)] = sha256
             self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
         for sha256, kind, url, page, filename in connection.execute("SELECT * FROM origins"):
+            if kind not in ORIGIN_KINDS:
+                raise ValueError(f"a row that nobody wrote: the origin {kind!r}")
+            self._named.setdefault(filename, set()).add(sha256)
             self.origins.setdefault(sha256, set()).add((Origin(kind, url, page or None), filename))
         said = "SELECT algorithm, hex, page, filename FROM files ORDER BY algorithm, hex, seen"
         for algorithm, value, page, filename in connection.execute(said):
@@ -421,6 +408,11 @@ class Catalog:
             context=f"expected a database\nfound {error}",
             hint="Free some space." if full else "Check the disk and the permissions of the cache folder.",
         )
+
+
+def is_bare(origin: Origin) -> bool:
+    """Whether an origin is no more than the URL that a download had: nobody has said what it is."""
+    return origin.kind in ("index", "find-links") and origin.index is None
 
 
 def _check(sha256: object, *texts: object) -> None:

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from pkgc_daemon.redaction import redact
 from pkgc_daemon.store.filesystem import make_folder
 from pkgc_protocol.places import POINTER
 
@@ -68,6 +69,11 @@ class Layout:
         """``ab/<sha256 of the key>``."""
         return self.root / "pages"
 
+    @property
+    def repositories(self) -> Path:
+        """Bare git repositories, ``<sha256 of the URL>``, and beside each its lock, ``<…>.lock``."""
+        return self.root / "git"
+
     def artifact(self, sha256: str) -> Path:
         """The bytes of an artifact."""
         assert is_sha256(sha256), sha256
@@ -98,6 +104,15 @@ class Layout:
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return self.pages / name[:2] / name
 
+    def repository(self, url: str) -> Path:
+        """The bare repository that keeps what was fetched from `url`; it need not be there.
+
+        Args:
+            url: as git takes it; credentials in it do not count.
+        """
+        name = hashlib.sha256(redact(url).encode("utf-8", "surrogatepass")).hexdigest()
+        return self.repositories / name
+
     def draft(self) -> Path:
         """A fresh path in the temporary folder."""
         return self.temporary / secrets.token_hex(8)
@@ -112,7 +127,7 @@ class Layout:
                 bucket = path / f"{number:02x}"
                 if not bucket.is_dir():
                     make_folder(bucket, 0o755)
-        for path in (self.pages, self.incoming, self.temporary):
+        for path in (self.pages, self.incoming, self.temporary, self.repositories):
             make_folder(path, 0o700)
         tag = self.root / "CACHEDIR.TAG"
         if not tag.exists():

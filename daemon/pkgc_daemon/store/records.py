@@ -1,18 +1,22 @@
-"""What the store remembers besides bytes: index pages, file names of digests, origins, interpreters."""
+"""What the store remembers besides bytes: index pages, file names of digests, origins, interpreters, URLs,
+builds and requests.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgpack
 
+from pkgc_daemon.fetching.urlmemory import UrlState
 from pkgc_daemon.selection.ports import CachedPage
 from pkgc_daemon.store import pages
 from pkgc_daemon.store.artifacts import amend_sidecar
-from pkgc_daemon.store.catalog import Catalog
+from pkgc_daemon.store.catalog import Catalog, is_bare
+from pkgc_daemon.store.facts import BuildRow, Request
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.vocabulary import Digest, Manifest, Origin
 
@@ -52,7 +56,10 @@ class ManifestCache:
 
 
 class Records:
-    """The part of `Store` that keeps facts; implements `selection.ports.PageStore` and `KnownFiles`."""
+    """The part of `Store` that keeps facts.
+
+    Implements `selection.ports.PageStore` and `KnownFiles`, and much of `fetching.urlmemory.UrlMemory`.
+    """
 
     layout: Layout
     catalog: Catalog
@@ -111,6 +118,57 @@ class Records:
         What only the download told (its URL, without an index) comes last.
         """
         known = self.catalog.origins.get(sha256, ())
-        return tuple(
-            sorted(known, key=lambda item: (item[0].index is None, item[0].kind, item[0].url, item[1]))
-        )
+
+        def order(item: tuple[Origin, str]) -> tuple[bool, bool, str, str, str]:
+            origin, filename = item
+            return is_bare(origin), origin.index is None, origin.kind, origin.url, filename
+
+        return tuple(sorted(known, key=order))
+
+    def when_fetched(self, sha256: str) -> float | None:
+        """Unix seconds at which these bytes came into the store (or were built); None: they are not there."""
+        rows = (self.catalog.artifacts.get(sha256), self.catalog.trees.get(sha256))
+        return min((row.added for row in rows if row is not None), default=None)
+
+    # -- direct references, builds, requests -----------------------------------------------------------
+
+    async def url_state(self, key: str) -> UrlState | None:
+        """See `fetching.urlmemory.UrlMemory`."""
+        return await self.catalog.facts.url(key)
+
+    async def remember_url(self, key: str, state: UrlState) -> None:
+        """See `fetching.urlmemory.UrlMemory`."""
+        self.catalog.facts.put_url(key, state)
+
+    async def build_of(self, sha256: str) -> BuildRow | None:
+        """What is known of how a wheel was built here; None: it was not."""
+        return await self.catalog.facts.build_of(sha256)
+
+    async def built(self, key: str) -> BuildRow | None:
+        """The wheel that was built under `key`, if the store still has it (its file or its tree)."""
+        found = await self.catalog.facts.build(key)
+        if found is None:
+            return None
+        if found.sha256 not in self.catalog.artifacts and found.sha256 not in self.catalog.trees:
+            self.catalog.facts.drop_build(key)
+            return None
+        return found
+
+    async def remember_build(self, key: str, sha256: str, filename: str, note: dict[str, Any]) -> None:
+        """Keep under `key` what was built.
+
+        Args:
+            key: everything that made the wheel what it is.
+            sha256: of the wheel, which the store has.
+            filename: its file name.
+            note: what its builder wants to read again; JSON can hold it.
+        """
+        self.catalog.facts.put_build(key, BuildRow(sha256, filename, note))
+
+    async def requests(self, venv: str) -> Mapping[str, Request]:
+        """Who asked for what is in the environment at the path `venv`, by normalized name; maybe empty."""
+        return await self.catalog.facts.requests(venv)
+
+    async def remember_requests(self, venv: str, requests: Mapping[str, Request]) -> None:
+        """Keep these in place of all earlier ones of `venv`; nothing happens if only times (`at`) differ."""
+        await self.catalog.facts.put_requests(venv, requests)

@@ -11,16 +11,17 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_identity
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import artifacts, trees, upkeep
+from pkgc_daemon.store import artifacts, trees
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
+from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remove_tree, sync_filesystem
+from pkgc_daemon.store.housekeeping import Housekeeping
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.records import ManifestCache, Records
@@ -34,7 +35,7 @@ _MANIFEST_ENTRIES = 100_000
 _INCOMING_AGE = 14 * 86_400
 
 
-class Store(Records):
+class Store(Records, Housekeeping):
     """One cache folder, opened by its one daemon. Made by `open`; use from the loop's thread only."""
 
     def __init__(
@@ -92,6 +93,7 @@ class Store(Records):
                 _LOG.warning(
                     "%d files without a catalog entry were adopted; they are verified before use", adopted
                 )
+            catalog.facts.forget_orphans()
             for path in list(layout.temporary.iterdir()):
                 remove_tree(path)
             oldest = time.time() - _INCOMING_AGE
@@ -185,7 +187,7 @@ class Store(Records):
         found = self.artifact(sha256)
         if found is not None or sha256 not in self.catalog.artifacts:
             return found
-        await self._check("artifact", sha256, self._recheck_artifact)
+        await self.check_once("artifact", sha256, self._recheck_artifact)
         return self.artifact(sha256)
 
     async def settle(self, digests: Iterable[Digest]) -> None:
@@ -200,6 +202,26 @@ class Store(Records):
                 await self.obtain_artifact(sha256)
             if tree is not None and self.is_suspect(tree):
                 await self.load_tree(sha256)
+
+    async def held(self, sha256: str) -> Artifact | None:
+        """See `fetching.urlmemory.UrlMemory`."""
+        found = await self.obtain_artifact(sha256)
+        if found is not None or await self.load_tree(sha256) is None:
+            return found
+        size = await asyncio.to_thread(artifacts.read_size, self.layout, sha256)
+        return Artifact(sha256, size, self.layout.artifact(sha256), self.digests(sha256))
+
+    async def find_by_any(self, digests: frozenset[Digest], filename: str) -> Artifact | None:
+        """The stored bytes that have one of these digests, also one that nobody has computed for them yet.
+
+        What is stored under this file name is hashed for it, off the loop, once for each algorithm; aliases
+        are remembered (H11). md5 and the like find nothing.
+
+        Args:
+            digests: as a lock names them.
+            filename: of the file that should have one.
+        """
+        return await find_by_any(self, digests, filename)
 
     async def _recheck_artifact(self, sha256: str) -> bool:
         row = self.catalog.artifacts[sha256]
@@ -308,7 +330,7 @@ class Store(Records):
         found = self.tree(sha256)
         if found is not None or sha256 not in self.catalog.trees:
             return found
-        await self._check("tree", sha256, self._recheck_tree)
+        await self.check_once("tree", sha256, self._recheck_tree)
         return self.tree(sha256)
 
     async def _recheck_tree(self, sha256: str) -> bool:
@@ -380,7 +402,7 @@ class Store(Records):
             known = self.catalog.artifacts.get(sha256)
             if error.code not in ("bad-archive", "bad-wheel", "store-io") or known is None:
                 raise
-            if await self._check("artifact", sha256, self._recheck_artifact):
+            if await self.check_once("artifact", sha256, self._recheck_artifact):
                 raise
             raise PkgcError(
                 "artifact-damaged",
@@ -410,7 +432,7 @@ class Store(Records):
             raise translate_os_error(error, "putting away a tree") from error
         remove_tree(away)
 
-    async def _check(self, kind: str, sha256: str, check: Callable[[str], Any]) -> bool:
+    async def check_once(self, kind: str, sha256: str, check: Callable[[str], Any]) -> bool:
         """One full check per item at a time, however many ask."""
         task = self._checking.get((kind, sha256))
         if task is None:
@@ -418,60 +440,3 @@ class Store(Records):
             self._checking[kind, sha256] = task
             task.add_done_callback(lambda _: self._checking.pop((kind, sha256), None))
         return await asyncio.shield(task)
-
-    # -- leases ----------------------------------------------------------------------------------------
-
-    @contextmanager
-    def lease(self, sha256s: Iterable[str]) -> Iterator[None]:
-        """Keep artifacts and trees of these digests from removal while the block runs."""
-        held = tuple(sha256s)
-        now = time.time()
-        self._leases.update(held)
-        for sha256 in held:
-            for row in (self.catalog.artifacts.get(sha256), self.catalog.trees.get(sha256)):
-                if row is not None:
-                    row.used = now
-        try:
-            yield
-        finally:
-            self._leases.subtract(held)
-            for sha256 in held:
-                if self._leases[sha256] <= 0:
-                    del self._leases[sha256]
-
-    def is_leased(self, sha256: str) -> bool:
-        """Whether some sync is using this digest now (or unpacking it)."""
-        return sha256 in self._leases or sha256 in self._building
-
-    # -- upkeep ----------------------------------------------------------------------------------------
-
-    async def size(self) -> dict[str, dict[str, int]]:
-        """``{"artifacts"|"trees"|"pages"|"incoming"|"total": {"files", "bytes"}}``."""
-        rows, tree_rows = self.catalog.artifacts.values(), self.catalog.trees.values()
-        sizes = {
-            "artifacts": {"files": len(rows), "bytes": sum(row.size for row in rows)},
-            "trees": {
-                "files": sum(row.files for row in tree_rows),
-                "bytes": sum(row.size for row in tree_rows),
-            },
-            "pages": await asyncio.to_thread(upkeep.folder_size, self.layout.pages),
-            "incoming": await asyncio.to_thread(upkeep.folder_size, self.layout.incoming),
-        }
-        sizes["total"] = {key: sum(one[key] for one in sizes.values()) for key in ("files", "bytes")}
-        return sizes
-
-    async def listing(self) -> list[dict[str, Any]]:
-        """See `upkeep.listing`."""
-        return upkeep.listing(self)
-
-    async def verify(self, fix: bool, progress: upkeep.Progress | None = None) -> dict[str, Any]:
-        """See `upkeep.verify`."""
-        return await upkeep.verify(self, fix=fix, progress=progress)
-
-    async def clean(self, names: Sequence[str] = ()) -> dict[str, Any]:
-        """See `upkeep.clean`."""
-        return await upkeep.clean(self, names)
-
-    async def shrink(self, limit: int) -> dict[str, Any]:
-        """See `upkeep.shrink`."""
-        return await upkeep.shrink(self, limit)

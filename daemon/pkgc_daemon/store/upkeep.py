@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import artifacts, trees
+from pkgc_daemon.store import artifacts, repositories, trees
 from pkgc_daemon.store.catalog import ArtifactRow, TreeRow
 from pkgc_daemon.store.filesystem import remove_tree
 from pkgc_daemon.store.layout import Layout
@@ -123,7 +123,9 @@ def _tree_problem(layout: Layout, row: ArtifactRow | TreeRow) -> str | None:
 
 
 async def clean(store: Store, names: Sequence[str]) -> dict[str, Any]:
-    """Remove everything of these projects (all projects when `names` is empty); leases are skipped.
+    """Remove everything of these projects; when `names` is empty, of all, and pages and git repositories too.
+
+    What is leased or locked is skipped. What was known of URLs and builds goes with the bytes.
 
     Returns:
         ``{"removed": [file names], "bytes", "skipped": [file names in use]}``.
@@ -135,6 +137,10 @@ async def clean(store: Store, names: Sequence[str]) -> dict[str, Any]:
     report = await _remove(store, chosen, None)
     if not wanted:
         await store.workers.run(_empty, store.layout.pages)
+        gits = await store.workers.run(repositories.empty, store.layout)
+        report["bytes"] += gits.bytes
+        report["removed"] += gits.removed
+        report["skipped"] += gits.skipped
     return report
 
 

@@ -18,12 +18,13 @@ from pkgc_daemon.environments.create import STAGING, create_environment
 from pkgc_daemon.environments.files import NotRegularError, kernel_path, open_regular, read_regular
 from pkgc_daemon.environments.find import find_python
 from pkgc_daemon.environments.interpreter import probe_interpreter
+from pkgc_daemon.environments.recordfile import RecordLine
 from pkgc_daemon.environments.scan import installed_from_wire, scan_environment
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing import transaction
 from pkgc_daemon.installing.layout import layout_of
 from pkgc_daemon.installing.plan import make_plan
-from pkgc_daemon.installing.records import RecordLine, mismatches, read_record
+from pkgc_daemon.installing.records import mismatches, read_record
 from pkgc_daemon.vocabulary import Installed
 
 FILES = ("demo/__init__.py", "demo/deep/er/data.txt", "demo/mod.py", "other_top.py")

@@ -120,29 +120,6 @@ def test_provenance_gives_origin_and_hashes(env: Environment) -> None:
     assert not found.direct
 
 
-@pytest.mark.parametrize(
-    ("told", "kind", "hashes"),
-    [
-        (
-            {"url": "https://h/d.whl", "archive_info": {"hash": f"sha256={SHA}"}},
-            "url",
-            {Digest("sha256", SHA)},
-        ),
-        ({"url": "file:///d.whl", "archive_info": {}}, "path", set()),
-        ({"url": "file:///d", "dir_info": {"editable": True}}, "directory", set()),
-        ({"url": "https://h/r", "vcs_info": {"vcs": "git", "commit_id": "1"}}, "vcs", set()),
-    ],
-)
-def test_direct_urls(env: Environment, told: dict[str, Any], kind: str, hashes: set[Digest]) -> None:
-    """D5, D7: they never satisfy a pin from an index."""
-    env.add("demo", "1.0", direct_url_json=json.dumps(told))
-    found = env.installed()["demo"]
-    assert found.direct
-    assert found.origin is not None
-    assert found.origin.kind == kind
-    assert found.hashes == hashes
-
-
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"url": 3}', "[" * 100_000, '{"url": "\\ud800"}'])
 def test_garbage_in_records_is_an_unknown_origin(env: Environment, text: str) -> None:
     """It must not stop a sync that would repair it, nor pass for a match."""

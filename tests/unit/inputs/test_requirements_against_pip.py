@@ -62,6 +62,14 @@ PIECES = st.sampled_from(
         "--",
         "-e .",
         "-x",
+        "./d",
+        " ; ",
+        "u @ ",
+        "https://h.example/u.zip",
+        "git+https://h.example/u@v",
+        "#egg=u",
+        f"#sha256={A}",
+        "[x]",
     ]
 )
 TEXTS = st.lists(PIECES, max_size=14).map("".join)
@@ -161,7 +169,10 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     found = _read(Path("/"), "-", text)
     if isinstance(found, RequirementsInput):
         with contextlib.suppress(InputError):
-            select_wanted(found, dict(default_environment()), require_hashes=None)  # type: ignore[arg-type]
+            lock = select_wanted(found, dict(default_environment()), require_hashes=None)  # type: ignore[arg-type]
+            names = [wanted.name for wanted in (*lock.wanted, *lock.missing) if wanted.name]
+            assert len(names) == len(set(names))
+            assert not lock.hash_mode or all(wanted.hashes for wanted in lock.wanted)
 
 
 INCLUDES = st.lists(

@@ -3,55 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import posixpath
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from pkgc_daemon.errors import InputError, PkgcError
-from pkgc_daemon.inputs.requirements import RequirementsInput, location_url, read_requirements
+from pkgc_daemon.inputs.requirements import location_url
 from pkgc_daemon.vocabulary import Digest, Place
+from tests.unit.inputs.reading import one, read, refused
 
 A = "a" * 64
-
-
-async def read(
-    files: Mapping[str, str | bytes],
-    *sources: str,
-    env: Mapping[str, str] | None = None,
-    opened: list[str] | None = None,
-    **options: Any,
-) -> RequirementsInput:
-    async def read_file(path: str) -> bytes:
-        if opened is not None:
-            opened.append(path)
-        place = posixpath.normpath(path)  # as a kernel sees it: nothing here is a symbolic link
-        if place not in files:
-            raise InputError("unreadable-file", f"{path}: no such file")
-        content = files[place]
-        return content.encode() if isinstance(content, str) else content
-
-    async def variables(names: frozenset[str]) -> Mapping[str, str]:
-        return {name: (env or {})[name] for name in names if name in (env or {})}
-
-    options.setdefault("constraints", ())
-    return await read_requirements(
-        sources or ("requirements.txt",), cwd="/w", read_file=read_file, variables=variables, **options
-    )
-
-
-async def one(text: str, **options: Any) -> RequirementsInput:
-    return await read({"/w/requirements.txt": text}, **options)
-
-
-async def refused(text: str, code: str, **options: Any) -> InputError:
-    with pytest.raises(InputError) as caught:
-        await one(text, **options)
-    assert caught.value.code == code
-    assert caught.value.exit_status == 2
-    return caught.value
 
 
 async def test_a_hashed_lock() -> None:
@@ -62,11 +23,13 @@ async def test_a_hashed_lock() -> None:
         "    # via -r in.txt\nb==2\n"
     )
     first, second = given.lines
-    assert str(first.requirement) == 'a[x]==1.0; python_version > "3"'
+    assert (first.name, str(first.specifier)) == ("a", "==1.0")
+    assert first.extras == {"x"}
+    assert str(first.marker) == 'python_version > "3"'
     assert first.hashes == {Digest("sha256", A), Digest("sha256", "b" * 64)}
     assert first.place == Place("requirements.txt", 3)
     assert first.text == "a[x]==1.0 ; python_version > '3'"
-    assert (second.requirement.name, second.hashes, second.place.line) == ("b", frozenset(), 7)
+    assert (second.name, second.hashes, second.place.line) == ("b", frozenset(), 7)
     assert given.index_url == "https://example.org/simple"
     assert given.warnings == ()
 
@@ -87,7 +50,7 @@ async def test_includes_start_at_the_including_file() -> None:
         "/etc/c.txt": "z==1",
     }
     given = await read(files, "reqs/main.txt", constraints=("/etc/c.txt",))
-    assert [(line.requirement.name, str(line.place)) for line in given.lines] == [
+    assert [(line.name, str(line.place)) for line in given.lines] == [
         ("b", "base.txt:1"),
         # As in pip: -r inside a constraints file adds requirements.
         ("n", "reqs/more.txt:1"),
@@ -100,7 +63,7 @@ async def test_file_urls() -> None:
     """R1: a file: URL is a path, and what it includes is joined to the URL."""
     files = {"/x y/a.txt": "-r b%20c.txt", "/x y/b c.txt": "b==1"}
     given = await read(files, "file:///x%20y/a.txt")
-    assert given.lines[0].requirement.name == "b"
+    assert given.lines[0].name == "b"
     with pytest.raises(InputError, match="not the URL of a local file"):
         await read({}, "file://elsewhere/a.txt")
 
@@ -140,17 +103,6 @@ async def test_a_missing_included_file_names_the_line() -> None:
     assert caught.value.message.startswith("requirements.txt:2: cannot read gone.txt: ")
 
 
-async def test_remote_files_are_refused() -> None:
-    """This version reads no requirements over the network, and shows no credentials."""
-    for text in ("-r https://u:pw@example.org/r.txt?sig=1", "-c http://u:pw@example.org/c.txt?sig=1"):
-        error = await refused(text, "unsupported-requirement")
-        assert "requirements.txt:1" in error.message
-        assert "pw" not in error.message
-        assert "sig=1" not in error.message
-    with pytest.raises(InputError, match="over the network"):
-        await read({}, "https://example.org/r.txt")
-
-
 async def test_every_bad_line_is_listed_at_once() -> None:
     """One run shows all mistakes of one kind."""
     error = await refused("a=1\nb==1\nc = = 2\n", "invalid-requirement")
@@ -172,12 +124,18 @@ async def test_an_unknown_option_names_the_line() -> None:
 async def test_values_of_variables_stay_out_of_errors() -> None:
     """${TOKEN} is a secret even where the line is wrong."""
     env = {"TOKEN": "s3cret"}
-    for text in ("a ${TOKEN}", "--${TOKEN}", "--pre ${TOKEN}\na=1", "./${TOKEN} ; x y"):
+    for text in (
+        "a ${TOKEN}",
+        "--${TOKEN}",
+        "--pre ${TOKEN}\na=1",
+        "./${TOKEN} ; x y",
+        "-e https://${TOKEN}",
+    ):
         with pytest.raises(InputError) as caught:
             await one(text, env=env)
         assert "s3cret" not in str(caught.value.to_wire())
-    given = await one("--pre ${TOKEN}\nu @ https://${TOKEN}@example.org/u.whl", env=env)
-    assert "s3cret" not in str(given.warnings) + given.unsupported[0].text
+    given = await one("--pre ${TOKEN}\nu @ https://${TOKEN}@example.org/u.zip", env=env)
+    assert "s3cret" not in str(given.warnings) + given.lines[0].text
 
 
 async def test_variables_reach_options() -> None:
@@ -228,7 +186,7 @@ async def test_what_is_ignored_is_said() -> None:
         "/w/b.txt": "b==1",
     }
     given = await read(files)
-    assert [line.requirement.name for line in given.lines] == ["a", "b"]
+    assert [line.name for line in given.lines] == ["a", "b"]
     assert given.index_url is None
     assert [warning.partition(": ")[0] for warning in given.warnings] == [
         f"requirements.txt:{number}" for number in range(1, 6)
@@ -258,31 +216,6 @@ async def test_an_index_may_be_a_folder() -> None:
     assert location_url("a b", "/w") == "file:///w/a%20b"
 
 
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("u @ https://example.org/u-1-py3-none-any.whl#sha256=00", "a direct URL"),
-        ("u @ git+https://example.org/u@main", "a VCS requirement"),
-        ("https://example.org/u-1-py3-none-any.whl", "a URL"),
-        ("git+https://example.org/u.git@main#egg=u", "a VCS requirement"),
-        ("./u", "a local path"),
-        (".", "a local path"),
-        ("../u[extra]", "a local path"),
-        ("dist/u-1-py3-none-any.whl ; python_version > '3'", "a local path"),
-        ("u-1-py3-none-any.whl", "a local path"),
-        ("u.zip", "a local path"),
-        ("file:u", "a URL"),
-        ("-e .", "an editable requirement"),
-        ("--editable=git+https://example.org/u.git", "an editable requirement"),
-    ],
-)
-async def test_lines_of_other_kinds_are_recognised(line: str, kind: str) -> None:
-    """They are valid; whether they are an error depends on their marker."""
-    (found,) = (await one(line)).unsupported
-    assert found.kind == kind
-    assert (found.marker is not None) == (";" in line)
-
-
 @pytest.mark.parametrize("line", ["-e .", "a[x]==1", "./path", "https://example.org/x.tar.gz"])
 async def test_constraints_must_be_names_and_versions(line: str) -> None:
     """R9."""
@@ -309,11 +242,23 @@ async def test_a_latin1_file_under_a_latin1_locale() -> None:
 
 
 async def test_other_locks_are_refused_with_the_command_that_converts_them() -> None:
-    """Instead of a thousand syntax errors."""
-    with pytest.raises(InputError, match=r"uv\.lock") as caught:
-        await read({}, "uv.lock")
+    """Instead of a thousand syntax errors, wherever they are named."""
+    with pytest.raises(InputError, match=r"poetry\.lock") as caught:
+        await read({}, "poetry.lock")
+    assert caught.value.code == "unsupported-source"
     assert caught.value.hint is not None
-    assert "uv export" in caught.value.hint
+    assert "poetry export" in caught.value.hint
+    error = await refused("a==1\n-r pyproject.toml", "unsupported-source")
+    assert error.message.startswith("requirements.txt:2: ")
+
+
+async def test_a_lock_is_no_part_of_a_requirements_file() -> None:
+    """A pylock.toml that is included would lose what it says besides versions."""
+    error = await refused("-r pylock.toml", "mixed-sources")
+    assert error.message.startswith("requirements.txt:1: ")
+    with pytest.raises(InputError) as caught:
+        await read({"/w/r.txt": "a==1"}, "r.txt", constraints=("uv.lock",))
+    assert caught.value.code == "mixed-sources"
 
 
 async def test_a_huge_file_does_not_stop_the_event_loop() -> None:

@@ -1,58 +1,11 @@
-"""From lines to Wanted: markers, pins, constraints, repeats and hash mode (R9, R10, H1-H6)."""
+"""From lines to Wanted: markers, pins, constraints, repeats of pins (R9, R10, H3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
-from pkgc_daemon.errors import InputError
-from pkgc_daemon.inputs.requirements import Lock, read_requirements, select_wanted
-from pkgc_daemon.vocabulary import Digest, Place, Wanted
-
-MARKERS = {
-    "implementation_name": "cpython",
-    "implementation_version": "3.12.1",
-    "os_name": "posix",
-    "platform_machine": "m68k",
-    "platform_release": "1",
-    "platform_system": "Linux",
-    "platform_version": "1",
-    "python_full_version": "3.12.1",
-    "platform_python_implementation": "CPython",
-    "python_version": "3.12",
-    "sys_platform": "linux",
-}
-A, B, C = (f"--hash=sha256:{letter * 64}" for letter in "abc")
-DA, DB, DC = (Digest("sha256", letter * 64) for letter in "abc")
-
-
-async def lock(text: str, constraints: str = "", *, require_hashes: bool | None = None) -> Lock:
-    files = {"/w/r.txt": text, "/w/c.txt": constraints}
-
-    async def read_file(path: str) -> bytes:
-        return files[path].encode()
-
-    async def variables(names: frozenset[str]) -> Mapping[str, str]:
-        return {}
-
-    given = await read_requirements(
-        ["r.txt"],
-        constraints=["c.txt"] if constraints else [],
-        cwd="/w",
-        read_file=read_file,
-        variables=variables,
-    )
-    return select_wanted(given, MARKERS, require_hashes=require_hashes)
-
-
-async def refused(
-    code: str, text: str, constraints: str = "", *, require_hashes: bool | None = None
-) -> InputError:
-    with pytest.raises(InputError) as caught:
-        await lock(text, constraints, require_hashes=require_hashes)
-    assert caught.value.code == code
-    return caught.value
+from pkgc_daemon.vocabulary import Place, Wanted
+from tests.unit.inputs.reading import DA, DB, DC, A, B, C, lock, no_lock
 
 
 async def test_a_lock() -> None:
@@ -95,14 +48,14 @@ async def test_markers_are_those_of_the_target() -> None:
 
 async def test_a_marker_without_meaning_names_its_line() -> None:
     """Never a traceback of the library."""
-    error = await refused("invalid-requirement", "a==1\nb==1 ; 'x' in extras")
+    error = await no_lock("invalid-requirement", "a==1\nb==1 ; 'x' in extras")
     assert error.message.startswith("r.txt:2: ")
 
 
 @pytest.mark.parametrize("spec", ["", ">=1", "==1.*", "~=1.0", "!=1"])
 async def test_unpinned_lines_are_refused_with_a_hint_to_lock(spec: str) -> None:
     """sync installs what is written, it does not choose."""
-    error = await refused("unpinned-requirement", f"ok==1\na{spec}\nb")
+    error = await no_lock("unpinned-requirement", f"ok==1\na{spec}\nb")
     assert error.message.startswith("r.txt:2: ")
     assert error.context is not None
     assert "r.txt:3" in error.context
@@ -111,46 +64,9 @@ async def test_unpinned_lines_are_refused_with_a_hint_to_lock(spec: str) -> None
     assert "pip-compile" in error.hint
 
 
-async def test_one_hash_switches_hash_mode_on_for_all() -> None:
-    """H1/H2: and the error names the line without hash and the line that asked for them."""
-    error = await refused("missing-hash", f"a==1\nb==1 {A}\nc==1")
-    assert error.message.startswith("r.txt:1: ")
-    assert "r.txt:2" in error.message
-    assert error.context is not None
-    assert "r.txt:3" in error.context
-
-
-async def test_a_hash_on_a_line_that_does_not_apply_switches_hash_mode_on_too() -> None:
-    """H1: as in pip, the mode must not depend on the platform."""
-    error = await refused("missing-hash", f"a==1\nb==1 ; sys_platform == 'win32' {A}")
-    assert "r.txt:2" in error.message
-    await refused("missing-hash", f"a==1\nb @ https://example.org/b.whl ; os_name == 'nt' {A}")
-    await refused("missing-hash", "a==1", f"z==1 {A}")
-
-
-async def test_hash_mode_can_be_asked_for_and_opted_out_of() -> None:
-    """H1: explicitly, in the file or on the command line; hashes that are there are still checked."""
-    assert "command line" in (await refused("missing-hash", "a==1", require_hashes=True)).message
-    assert "r.txt:2" in (await refused("missing-hash", "a==1\n--require-hashes")).message
-    for found in (
-        await lock(f"a==1\nb==1 {A}", require_hashes=False),
-        await lock(f"--no-require-hashes\na==1\nb==1 {A}"),
-    ):
-        assert not found.hash_mode
-        assert [wanted.hashes for wanted in found.wanted] == [frozenset(), {DA}]
-
-
-async def test_opposite_hash_options_are_an_error() -> None:
-    """H1: wherever the two were given."""
-    await refused("conflicting-options", "--no-require-hashes\na==1", require_hashes=True)
-    error = await refused("conflicting-options", "a==1\n--require-hashes", require_hashes=False)
-    assert error.context is not None
-    assert "r.txt:2" in error.context
-
-
 async def test_hash_mode_wants_the_pin_alone() -> None:
     """H3: exactly one specifier; outside hash mode the pin is clear enough."""
-    await refused("unpinned-requirement", f"a==1,>=0.5 {A}")
+    await no_lock("unpinned-requirement", f"a==1,>=0.5 {A}")
     assert (await lock("a==1,>=0.5")).wanted[0].version == "1"
 
 
@@ -171,20 +87,20 @@ async def test_repeats_for_different_targets_do_not_meet() -> None:
 
 async def test_contradictions_name_both_lines() -> None:
     """R10."""
-    error = await refused("conflicting-requirements", "a==1\nb==1\na==2")
+    error = await no_lock("conflicting-requirements", "a==1\nb==1\na==2")
     assert "r.txt:1" in error.message
     assert "r.txt:3" in error.message
-    error = await refused("conflicting-requirements", f"a==1 {A}\na==1 {B}")
+    error = await no_lock("conflicting-requirements", f"a==1 {A}\na==1 {B}")
     assert "r.txt:1" in error.message
     assert "r.txt:2" in error.message
-    await refused("conflicting-requirements", f"a==1 {A}\na==1 --hash=sha512:{'a' * 128}")
-    await refused("conflicting-requirements", "a===1.0\na===1")
+    await no_lock("conflicting-requirements", f"a==1 {A}\na==1 --hash=sha512:{'a' * 128}")
+    await no_lock("conflicting-requirements", "a===1.0\na===1")
 
 
 async def test_a_local_version_satisfies_the_public_pin() -> None:
     """PEP 440: ==1.0 allows 1.0+cpu, so both lines agree on 1.0+cpu."""
     assert (await lock("a==1.0\na==1.0+cpu")).wanted[0].version == "1.0+cpu"
-    await refused("conflicting-requirements", "a==1.0+cu\na==1.0+cpu")
+    await no_lock("conflicting-requirements", "a==1.0+cu\na==1.0+cpu")
 
 
 async def test_constraints_pin_and_hash_what_is_asked_for() -> None:
@@ -198,30 +114,10 @@ async def test_constraints_pin_and_hash_what_is_asked_for() -> None:
 
 async def test_constraints_forbid() -> None:
     """R9: a constraint that excludes the pin is an error that names both."""
-    error = await refused("conflicting-requirements", "a==2", "a<2")
+    error = await no_lock("conflicting-requirements", "a==2", "a<2")
     assert "r.txt:1" in error.message
     assert "c.txt:1" in error.message
     assert (await lock("a==2", "a<2 ; sys_platform == 'win32'")).wanted[0].version == "2"
-
-
-async def test_lines_of_other_kinds_matter_only_where_their_marker_is_true() -> None:
-    """A direct URL for Windows does not stop a Linux sync."""
-    text = "a==1\nu @ https://example.org/u.whl ; sys_platform == 'win32'\n./x ; os_name == 'nt'"
-    assert len((await lock(text)).wanted) == 1
-    error = await refused("unsupported-requirement", "a==1\nu @ https://k:pw@example.org/u.whl\n-e .")
-    assert error.message.startswith("r.txt:2: ")
-    assert "pw" not in str(error.to_wire())
-    assert error.context is not None
-    assert "r.txt:3" in error.context
-
-
-async def test_no_binary_of_a_listed_project_is_an_error() -> None:
-    """Builds are not supported yet, and installing a wheel anyway would break the promise."""
-    error = await refused("unsupported-requirement", "--no-binary a\na==1\nb==1")
-    assert error.message.startswith("r.txt:2: ")
-    await refused("unsupported-requirement", "--no-binary :all:\na==1")
-    assert (await lock("--no-binary x\na==1")).wanted
-    assert (await lock("--no-binary :all:\n--only-binary a\na==1")).wanted
 
 
 async def test_an_empty_lock_warns() -> None:

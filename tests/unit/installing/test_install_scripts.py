@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pkgc_daemon.installing.records import parse_record, quoted, record_hash, render_entries
+from pkgc_daemon.environments.recordfile import parse_record
+from pkgc_daemon.installing.records import quoted, record_hash, render_entries
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
 from pkgc_daemon.vocabulary import FileEntry
 from tests.support import interpreters

@@ -44,7 +44,9 @@ def test_other_hash_is_replaced_although_the_version_agrees() -> None:
     found = plan([want(B)], [ours(A)])
     assert [one.installed.name for one in found.remove] == ["reg"]
     assert found.add[0].replaces == ours(A)
-    assert found.add[0].reason == (f"reg 1.0: installed from https://a.example/simple/, the lock wants {B}")
+    assert found.add[0].reason == (
+        f"reg 1.0: installed from index https://a.example/simple/, the lock wants {B}"
+    )
 
 
 def test_unknown_origin_satisfies_unhashed_pins_only() -> None:

@@ -74,10 +74,10 @@ def test_tags_decide_first_then_build_tags() -> None:
         "demo-1.0-10-py3-none-any.whl",
         "demo-1.0-2-py3-none-any.whl",
         "demo-1.0-py3-none-any.whl",
+        "demo-1.0.tar.gz",
     ]
     assert reasons(choice) == {
         "demo-1.0-cp312-cp312-win32.whl": "tags",
-        "demo-1.0.tar.gz": "sdist",
         "demo-1.0-bad.whl": "name",
     }
 
@@ -216,7 +216,12 @@ KNOWN = {
         ((1, 9), {1}, StoredChoice(None, sha(1), KNOWN[sha(1)])),
         # 9 is unknown: even the best tag may be beaten, by a build tag or a local version.
         ((5, 9), {5}, StoredChoice(None, sha(5), KNOWN[sha(5)])),
-        ((3, 4), {3, 4}, StoredChoice(None, None, "")),
+        ((4,), {4}, StoredChoice(None, None, "")),
+        # No wheel fits: the source archive is what the network would give as well.
+        ((3, 4), {3, 4}, StoredChoice(sha(3), sha(3), KNOWN[sha(3)])),
+        ((3, 9), {3}, StoredChoice(None, sha(3), KNOWN[sha(3)])),
+        # A wheel that fits is known and not here: a stored source archive must not take its place.
+        ((2, 3), {3}, StoredChoice(None, sha(3), KNOWN[sha(3)])),
         ((1, 2), set(), StoredChoice(None, None, "")),
         ((), {1}, StoredChoice(None, None, "")),
     ],
@@ -232,8 +237,13 @@ def test_what_the_store_can_decide(
 
 def test_files_of_other_projects_and_versions_decide_nothing() -> None:
     """A digest that an index files under a wrong name must not be installed as something else."""
-    known = {sha(1): "other-1.0-py3-none-any.whl", sha(2): "demo-2.0-py3-none-any.whl"}
-    found = offline_choice(pin(sha(1), sha(2)), TARGET, known.get, lambda digest: True)
+    known = {
+        sha(1): "other-1.0-py3-none-any.whl",
+        sha(2): "demo-2.0-py3-none-any.whl",
+        sha(3): "other-1.0.tar.gz",
+        sha(4): "demo-2.0.zip",
+    }
+    found = offline_choice(pin(*known), TARGET, known.get, lambda digest: True)
     assert found == StoredChoice(None, None, "")
 
 
@@ -242,24 +252,56 @@ def test_sources_are_named_as_they_are_remembered() -> None:
     options = IndexOptions(("http://me:secret@h.example/simple",), ("/links",))
     assert source_urls(options) == {"http://h.example/simple", "/links"}
     assert source_urls(replace(options, no_index=True)) == {"/links"}
+    pinned = replace(options, pins={"demo": "http://me:secret@p.example/simple"})
+    assert source_urls(pinned, "demo") == {"http://p.example/simple"}
+    assert source_urls(pinned, "other") == source_urls(options)
+    assert source_urls(replace(pinned, no_index=True), "demo") == frozenset()
 
 
 _FILES = [
-    f"demo-1.0{local}{build}-{tag}.whl"
-    for local, build, tag in itertools.product(
-        ("", "+cpu"), ("", "-1", "-2a", "-2"), (*TAGS, "cp312-cp312-win32")
-    )
+    "demo-1.0.tar.gz",
+    "demo-1.0+cpu.zip",
+    "demo-1.0.tar.bz2",
+    *(
+        f"demo-1.0{local}{build}-{tag}.whl"
+        for local, build, tag in itertools.product(
+            ("", "+cpu"), ("", "-1", "-2a", "-2"), (*TAGS, "cp312-cp312-win32")
+        )
+    ),
 ]
+_NAMES = st.sampled_from([frozenset[str](), frozenset({"demo"}), frozenset({":all:"})])
 
 
-@given(st.lists(st.sampled_from(_FILES), unique=True, min_size=1, max_size=8), st.randoms())
-def test_with_and_without_the_network_the_same_file_is_chosen(filenames: list[str], random: object) -> None:
+@given(
+    st.lists(st.sampled_from(_FILES), unique=True, min_size=1, max_size=8),
+    st.randoms(),
+    _NAMES,
+    _NAMES,
+    st.booleans(),
+)
+def test_with_and_without_the_network_the_same_file_is_chosen(
+    filenames: list[str],
+    random: object,
+    no_binary: frozenset[str],
+    only_binary: frozenset[str],
+    no_build: bool,
+) -> None:
     """Else an environment depends on what happened to be cached."""
     known = {sha(number): filename for number, filename in enumerate(filenames)}
     files = [listed(filename, digest) for digest, filename in known.items()]
     random.shuffle(files)  # type: ignore[attr-defined]
     wanted = pin(*known)
-    online = choose(wanted, [(MAIN, files)], TARGET)
-    offline = offline_choice(wanted, TARGET, known.get, lambda digest: True)
+    online = choose(
+        wanted, [(MAIN, files)], TARGET, no_binary=no_binary, only_binary=only_binary, no_build=no_build
+    )
+    offline = offline_choice(
+        wanted,
+        TARGET,
+        known.get,
+        lambda digest: True,
+        no_binary=no_binary,
+        only_binary=only_binary,
+        no_build=no_build,
+    )
     assert (offline.filename or None) == (online.candidates[0].filename if online.candidates else None)
     assert offline.use == offline.fallback

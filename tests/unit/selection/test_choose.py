@@ -299,10 +299,18 @@ async def test_a_missing_version_names_its_neighbours(world: World) -> None:
 async def test_an_unsupported_platform_names_the_wheels_and_the_target(world: World) -> None:
     """Else a user cannot see what is missing for whom."""
     world.indexes.hosts = {"main.example": {"demo-1.0-cp38-cp38-win32.whl": 1, "demo-1.0.tar.gz": 2}}
-    error = await world.error(pin())
+    error = await world.error(pin(), no_build=True)
     assert error.code == "no-matching-wheel"
-    for part in ("cp38-cp38-win32", "source distribution", "cp311-cp311-linux_x86_64", "/v/bin/python"):
+    for part in (
+        "cp38-cp38-win32",
+        "would have to be built, which --no-build forbids",
+        "cp311-cp311-linux_x86_64",
+        "/v/bin/python",
+    ):
         assert part in (error.context or "")
+    assert "allow the build" in (error.hint or "")
+    choice = await world.selector.candidates(pin(), TARGET, BOTH, reporter=world.reporter)
+    assert [(one.filename, one.is_sdist) for one in choice.candidates] == [("demo-1.0.tar.gz", True)]
 
 
 async def test_no_allowed_hash_names_every_file_with_its_digests(world: World) -> None:

@@ -1,0 +1,92 @@
+"""Asking and Obtained: what a call asks with, and what it gets for a Wanted; plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pkgc_daemon.inputs.given import RequirementsInput
+from pkgc_daemon.redaction import redact
+from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Origin, Tree, Wanted, settings_key
+
+if TYPE_CHECKING:
+    from .context import Context
+    from .targets import Target
+
+Mode = Literal["normal", "refresh", "offline"]
+CameFrom = Literal["store", "network", "build"]
+Settings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """A Wanted that is ready to be installed."""
+
+    wanted: Wanted
+    tree: Tree
+    origin: Origin | None
+    came_from: CameFrom
+    digests: frozenset[Digest] = frozenset()
+    """Of the bytes that `origin` names: of the wheel, or of the source archive that it was built from."""
+    built: bool = False
+    """The wheel was built here (perhaps long ago) from what `origin` names."""
+    direct_url: dict[str, Any] | None = None
+    """The map of direct_url.json, for a direct reference (PEP 610)."""
+    settings: Settings = ()
+    """Those that it was built with."""
+
+    @property
+    def version(self) -> str:
+        """The version that the content says."""
+        return self.tree.manifest.version
+
+    def provenance(self) -> dict[str, Any] | None:
+        """The map of provenance_url.json (PEP 710), with the index in an object of our own.
+
+        None for a direct reference, and when nobody knows where the bytes came from (then no record is
+        better than a wrong one). For a wheel that was built, URL and hashes are those of its source (H10).
+        """
+        if self.origin is None or self.direct_url is not None:
+            return None
+        hashes = {digest.algorithm: digest.hex for digest in sorted(self.digests)}
+        if not self.built:
+            hashes["sha256"] = self.tree.sha256
+        record: dict[str, Any] = {"url": redact(self.origin.url), "archive_info": {"hashes": hashes}}
+        own: dict[str, Any] = {}
+        if self.origin.index is not None:
+            own = {"index": redact(self.origin.index), "kind": self.origin.kind}
+        if self.built:
+            own["built"] = True
+            if self.settings:
+                own["settings"] = settings_key(self.settings)
+        return record | {"pkgc": own} if own else record
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is the same for every Wanted of one call."""
+
+    interpreter: Interpreter
+    options: IndexOptions
+    given: RequirementsInput
+    mode: Mode
+    refresh_packages: frozenset[str] = frozenset()
+    asked_at: float = 0.0
+    """When the call began (Unix seconds): index pages that were asked for since then are recent enough."""
+    context: Context | None = None
+    """The call, whose world builds; None where nothing may be built."""
+    no_build: bool = False
+    isolated: bool = True
+    """Builds get an environment of their own (``--no-build-isolation``: the target's)."""
+    settings: Settings = ()
+    """Build settings of the command line; those of a requirement come after them."""
+    target: Target | None = None
+    """The environment, whose packages serve builds that are not isolated."""
+
+    def mode_for(self, name: str) -> Mode:
+        """`refresh` for a project named by --refresh-package."""
+        return "refresh" if self.mode == "normal" and name in self.refresh_packages else self.mode
+
+    def settings_for(self, wanted: Wanted) -> Settings:
+        """The build settings for `wanted`."""
+        return (*self.settings, *wanted.settings)
