@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks import biglocks
+from tests.benchmarks import biglocks, lockreading
 from tests.benchmarks.contestants import Cache, Failed, PkgcCache, UvCache, timed
 from tests.benchmarks.memory import Watch, pss_of_family
 from tests.benchmarks.report import Row
@@ -271,12 +271,40 @@ def memory(bench: Bench) -> list[Row]:
     ]
 
 
+def lock_reading(bench: Bench) -> list[Row]:
+    """A uv.lock of 300 packages, from its bytes to a plan: when it is new, and when it is known."""
+    lock = lockreading.make_project(bench.folder("project"), "http://127.0.0.1:9/simple/")
+    size = lock.stat().st_size
+    numbers = itertools.count()
+
+    def new() -> float:
+        lockreading.touch(lock, next(numbers))
+        return lockreading.plan_seconds(ours, lock, venv)
+
+    ours = bench.pkgc()
+    try:
+        venv, cache = bench.folder("venv"), bench.folder("uv-cache")
+        new()  # the interpreter is asked what it is
+        first, peer = in_turns(bench.times(12, 4), new, lambda: lockreading.uv_seconds(lock, cache))
+        lockreading.plan_seconds(ours, lock, venv)
+        again = [lockreading.plan_seconds(ours, lock, venv) for _ in range(bench.times(20, 8))]
+    finally:
+        ours.discard()
+    note = f"{lockreading.PACKAGES} packages, {size / 1e6:.1f} MB"
+    return [
+        Row("new uv.lock to plan", first, most=0.150, note=note),
+        Row("known uv.lock to plan", again, most=0.005, note=note),
+        Row("uv export --frozen", peer, note="the whole command, for comparison"),
+    ]
+
+
 ROWS: dict[str, Callable[[Bench], Row | list[Row]]] = {
     "no-op": no_op,
     "warm": warm,
     "cold": cold,
     "cold-start": lambda bench: cold(bench, started=False),
     "concurrent": concurrent,
+    "lock": lock_reading,
     "idle": idle,
     "memory": memory,
 }

@@ -38,9 +38,11 @@ async def sync(context: Context, call: SyncCall) -> int:
     target = await context.services.targets.target(
         context.world, call.venv, call.python, context.env, call.cwd
     )
+    clock.lap("find")
     lock, asking = await read_lock(context, call, target)
-    asked = await look_at(context, lock, asking)
     clock.lap("read")
+    asked = await look_at(context, lock, asking)
+    clock.lap("look")
     healed: set[str] = set()
     robbed: set[str] = set()
     for _round in range(MAX_ROUNDS):
