@@ -259,6 +259,8 @@ class Manifest:
     gui_scripts: tuple[tuple[str, str], ...] = ()
     requires_python: str | None = None
     """METADATA's Requires-Python, as written."""
+    newer: tuple[str, ...] = ()
+    """Formats of a newer minor version than pkgc knows, to be warned of when it is installed (W2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ class Installed:
     fingerprint: str | None = None
     """Of the directory that it was built from, as pkgc recorded it."""
     settings: str | None = None
-    """`settings_key` of the build settings that pkgc recorded."""
+    """`settings_key` of the build settings that pkgc recorded; '': an index's archive, built without any."""
     removable: bool = True
     """False without RECORD: such a distribution must not be uninstalled (D2)."""
     obstacle: str | None = field(default=None, compare=False)

@@ -283,7 +283,9 @@ def test_hash_mode_switches(pkgc: Instance, index: IndexServer) -> None:
     assert failure(pkgc, "sync", bare, "-i", index.url, "--require-hashes")["code"] == "missing-hash"
     demanding = pkgc.requirements("--require-hashes", "alpha==1.0", name="demanding.txt")
     assert failure(pkgc, "sync", demanding, "-i", index.url)["code"] == "missing-hash"
-    assert failure(pkgc, "sync", mixed, "-i", index.url)["code"] == "missing-hash"
+    missing = failure(pkgc, "sync", mixed, "-i", index.url)
+    assert missing["code"] == "missing-hash"
+    assert f"beta==2.0 --hash=sha256:{BETA.sha256}" in missing["context"]  # H9
     assert would(pkgc, mixed, "-i", index.url, "--no-require-hashes") == {"alpha": "1.0", "beta": "2.0"}
     assert failure(pkgc, "sync", bare, env={"PKGC_REQUIRE_HASHES": "1"})["code"] == "missing-hash"
 

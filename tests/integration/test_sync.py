@@ -105,6 +105,17 @@ def test_dry_run_and_check_change_nothing(
     assert pkgc.run("sync", lock, "--venv", venv, "-i", index.url, "--check").status == 0
 
 
+def test_dependencies_are_not_followed(
+    pkgc: Instance, index: IndexServer, demo: BuiltWheel, venv: Path
+) -> None:
+    """H2: a lock is the whole list; what a wheel requires besides is unpinned, unhashed, and not wanted."""
+    needy = make_wheel("needy", "1.0", {"needy.py": ""}, requires_dist=["demo", "ghost>=1"])
+    index.add(needy.data, needy.filename)
+    answer = pkgc.sync(pkgc.requirements(pin(needy, "needy", "1.0")), "--venv", venv, "-i", index.url)
+    assert [one["name"] for one in answer["installed"]] == ["needy"]
+    assert index.page_requests("demo") == index.page_requests("ghost") == []
+
+
 def test_wrong_hash_changes_nothing(pkgc: Instance, index: IndexServer, demo: BuiltWheel, venv: Path) -> None:
     """A tampered file never reaches the store or the environment; expected and found are shown."""
     lock = pkgc.requirements(f"demo==1.0 --hash=sha256:{'0' * 64}")

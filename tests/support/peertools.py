@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from importlib.metadata import metadata
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from tests.support.instance import clean_environment
 from tests.support.interpreters import Cpython
@@ -49,6 +51,75 @@ def install_by_pip(interpreter: Cpython, venv: Path, lock: Path, index: str, wor
     options = ["--no-deps", "--no-compile", "--require-hashes", "--no-cache-dir", "--quiet", "--no-input"]
     options += ["--disable-pip-version-check", "--index-url", index, "--requirement", str(lock)]
     run([*pip, "--python", str(venv / "bin/python"), "install", *options], clean_environment())
+
+
+class Peers:
+    """uv and pip as they work against one index, for any interpreter of this machine.
+
+    Args:
+        folder: for their caches and for the pips of interpreters that the test extra's is too new for.
+        index: the root of the index that both use, for what they build with, too.
+    """
+
+    def __init__(self, folder: Path, index: str) -> None:
+        self.folder = folder
+        self.index = index
+        self._pips: dict[Path, Path] = {}
+
+    def uv(
+        self, *arguments: str | Path, venv: Path | None = None, cwd: Path | None = None, cache: str = ""
+    ) -> str:
+        """Run ``uv ARGUMENTS`` on `venv`, whether the command wants an environment or a project's.
+
+        Args:
+            cache: which of uv's caches; a wheel without extensions that one Python built serves all Pythons.
+
+        Returns:
+            what it wrote on stdout.
+        """
+        places = {"VIRTUAL_ENV": str(venv), "UV_PROJECT_ENVIRONMENT": str(venv)} if venv else {}
+        environment = uv_environment(self.folder / f"uv-cache{cache}", UV_DEFAULT_INDEX=self.index, **places)
+        return run([UV, *arguments], self._without_git_settings(environment), cwd)
+
+    def pip(self, interpreter: Cpython, *arguments: str | Path, cwd: Path | None = None) -> str:
+        """Run the newest pip that `interpreter` can run, with ``PYTHON -m pip ARGUMENTS``.
+
+        Returns:
+            what it wrote on stdout.
+        """
+        environment = clean_environment(
+            PIP_INDEX_URL=self.index,
+            PIP_DISABLE_PIP_VERSION_CHECK="1",
+            PIP_NO_INPUT="1",
+            PIP_NO_COMPILE="1",
+            PIP_CACHE_DIR=str(self.folder / f"pip-cache{interpreter.version}"),
+        )
+        command: list[str | Path] = [self._python_with_pip(interpreter), "-m", "pip", *arguments]
+        return run(command, self._without_git_settings(environment), cwd)
+
+    def pip_install(
+        self, interpreter: Cpython, venv: Path, *arguments: str | Path, cwd: Path | None = None
+    ) -> None:
+        """``pip install --no-deps ARGUMENTS`` into `venv`, which needs no pip of its own."""
+        options = ["--no-deps", "--quiet"]
+        self.pip(interpreter, "--python", venv / "bin/python", "install", *options, *arguments, cwd=cwd)
+
+    def pip_version(self, interpreter: Cpython) -> Version:
+        """Of the pip that `pip` runs for `interpreter`."""
+        return Version(self.pip(interpreter, "--version").split()[1])
+
+    def _python_with_pip(self, interpreter: Cpython) -> Path:
+        if interpreter.full_version in SpecifierSet(metadata("pip")["Requires-Python"]):
+            return Path(sys.executable)
+        if interpreter.path not in self._pips:
+            helper = self.folder / f"pip-for-{interpreter.version}"
+            make_venvs(interpreter.path, [helper], self.folder / "uv-cache")
+            self.uv("pip", "install", "--quiet", "pip", venv=helper)
+            self._pips[interpreter.path] = helper / "bin/python"
+        return self._pips[interpreter.path]
+
+    def _without_git_settings(self, environment: dict[str, str]) -> dict[str, str]:
+        return environment | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 def run(command: Sequence[str | Path], environment: dict[str, str], cwd: Path | None = None) -> str:

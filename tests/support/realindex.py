@@ -13,10 +13,12 @@ import html
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import socket
 import subprocess
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -29,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import parse_sdist_filename, parse_wheel_filename
 
 from tests.support.interpreters import Cpython, running
 from tests.support.realwheels import DATA, exclusive, link_or_copy, wheels_for, write_atomically
@@ -63,7 +65,7 @@ class RealIndex:
     """A running index of `wheels`; a context manager that stops it at the end.
 
     Args:
-        wheels: wheel files; they are served byte for byte and are not changed.
+        wheels: wheel files, and sdists; they are served byte for byte and are not changed.
         page_cache_control: Cache-Control of the pages; None for no such header.
     """
 
@@ -250,19 +252,20 @@ def _write_site(site: Path, wheels: Sequence[Path]) -> dict[str, list[str]]:
     for wheel in wheels:
         fact = facts[wheel.name]
         link_or_copy(wheel, files / wheel.name)
-        metadata = files / f"{wheel.name}.metadata"
-        metadata.write_bytes(fact["metadata"].encode("utf-8", "surrogateescape"))
         entry: dict[str, Any] = {
             "filename": wheel.name,
             "url": f"../../files/{wheel.name}",
             "hashes": {"sha256": fact["sha256"]},
             "size": fact["size"],
             "yanked": False,
-            "core-metadata": {"sha256": hashlib.sha256(metadata.read_bytes()).hexdigest()},
         }
+        if wheel.suffix == ".whl":
+            metadata = files / f"{wheel.name}.metadata"
+            metadata.write_bytes(fact["metadata"].encode("utf-8", "surrogateescape"))
+            entry["core-metadata"] = {"sha256": hashlib.sha256(metadata.read_bytes()).hexdigest()}
         if requires := HeaderParser().parsestr(fact["metadata"]).get("Requires-Python"):
             entry["requires-python"] = requires
-        projects.setdefault(canonicalize_name(wheel.name.split("-")[0]), []).append(entry)
+        projects.setdefault(_release(wheel.name)[0], []).append(entry)
     simple = site / "simple"
     _write_page(
         simple,
@@ -270,16 +273,24 @@ def _write_site(site: Path, wheels: Sequence[Path]) -> dict[str, list[str]]:
         [f'<a href="{name}/">{name}</a>' for name in sorted(projects)],
     )
     for name, entries in projects.items():
-        versions = sorted({str(parse_wheel_filename(entry["filename"])[1]) for entry in entries})
+        versions = sorted({_release(entry["filename"])[1] for entry in entries})
         page = {"meta": {"api-version": "1.1"}, "name": name, "versions": versions, "files": entries}
         _write_page(simple / name, page, [_anchor(entry) for entry in entries])
     return {name: [entry["filename"] for entry in entries] for name, entries in projects.items()}
 
 
+def _release(filename: str) -> tuple[str, str]:
+    """Project and version of a wheel or an sdist."""
+    parse = parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename
+    name, version = parse(filename)[:2]
+    return name, str(version)
+
+
 def _anchor(entry: dict[str, Any]) -> str:
-    metadata = f"sha256={entry['core-metadata']['sha256']}"
     attributes = f'href="{entry["url"]}#sha256={entry["hashes"]["sha256"]}"'
-    attributes += f' data-core-metadata="{metadata}" data-dist-info-metadata="{metadata}"'
+    if "core-metadata" in entry:
+        metadata = f"sha256={entry['core-metadata']['sha256']}"
+        attributes += f' data-core-metadata="{metadata}" data-dist-info-metadata="{metadata}"'
     if "requires-python" in entry:
         attributes += f' data-requires-python="{html.escape(entry["requires-python"])}"'
     return f"<a {attributes}>{entry['filename']}</a>"
@@ -317,6 +328,11 @@ def _facts(wheels: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _metadata(wheel: Path) -> str:
+    if wheel.suffix != ".whl":
+        with tarfile.open(wheel) as archive:
+            info = next((name for name in archive.getnames() if re.fullmatch(r"[^/]+/PKG-INFO", name)), None)
+            file = archive.extractfile(info) if info else None
+            return file.read().decode("utf-8", "surrogateescape") if file else ""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         top = min(names, key=lambda name: name.count("/"))

@@ -1,4 +1,5 @@
-"""Real wheels named by a lock, fetched once through pip into `.check-data/` of the project (not an index).
+"""Real wheels and sdists named by a lock, fetched once through pip into `.check-data/` of the project (not an
+index).
 
 The bytes come from wherever pip is configured to find them; the lock's hashes say which bytes they are, so
 that a second run needs no network.
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -75,11 +76,29 @@ def wheels_for(lock: Path, interpreters: Iterable[Cpython]) -> list[Path]:
     return sorted(needed)
 
 
+def sdists_for(lock: Path) -> list[Path]:
+    """The source archives that `lock` names by their hashes, fetched if they are not there yet.
+
+    Returns:
+        paths in `.check-data/wheels`, sorted.
+
+    Raises:
+        RuntimeError: pip could not fetch them; its output is in the message.
+    """
+    identity = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    return _pooled(DATA / "resolved" / f"{lock.stem}-sdists-{identity}.json", lambda to: _sdists(lock, to))
+
+
 def _wheels_of_one(lock: Path, interpreter: Cpython) -> list[Path]:
-    pool = DATA / "wheels"
     identity = [hashlib.sha256(lock.read_bytes()).hexdigest(), interpreter.full_version, *platform_tags()]
     key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     record = DATA / "resolved" / f"{lock.stem}-{interpreter.version}-{key}.json"
+    return _pooled(record, lambda folder: _download(lock, interpreter, folder))
+
+
+def _pooled(record: Path, fetch: Callable[[Path], list[Path]]) -> list[Path]:
+    """The files that `record` lists; where one is missing, all of them, which `fetch` puts into a folder."""
+    pool = DATA / "wheels"
     with exclusive("wheels"):
         if record.exists():
             sizes: dict[str, int] = json.loads(record.read_text())
@@ -89,7 +108,7 @@ def _wheels_of_one(lock: Path, interpreter: Cpython) -> list[Path]:
         pool.mkdir(parents=True, exist_ok=True)
         record.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=DATA, prefix="fetching-") as folder:
-            fetched = _download(lock, interpreter, Path(folder))
+            fetched = fetch(Path(folder))
             for path in fetched:
                 path.replace(pool / path.name)
         paths = [pool / path.name for path in fetched]
@@ -99,6 +118,18 @@ def _wheels_of_one(lock: Path, interpreter: Cpython) -> list[Path]:
 
 def _download(lock: Path, interpreter: Cpython, folder: Path) -> list[Path]:
     wanted = pins_for(lock, interpreter.markers)
+    options = ["--only-binary", ":all:", "--implementation", "cp"]
+    options += ["--python-version", interpreter.full_version]
+    for platform in platform_tags():
+        options += ["--platform", platform]
+    return _fetch(wanted, options, folder, f"the wheels of {lock.name} for Python {interpreter.version}")
+
+
+def _sdists(lock: Path, folder: Path) -> list[Path]:
+    return _fetch(pins(lock), ["--no-binary", ":all:"], folder, f"the source archives of {lock.name}")
+
+
+def _fetch(wanted: Sequence[Pin], options: Sequence[str], folder: Path, what: str) -> list[Path]:
     lines = folder / "pins.txt"
     # Without markers: pip evaluates them for the interpreter that runs it, not for --python-version.
     lines.write_text(
@@ -109,7 +140,7 @@ def _download(lock: Path, interpreter: Cpython, folder: Path) -> list[Path]:
             for pin in wanted
         )
     )
-    target = folder / "wheels"
+    target = folder / "files"
     command = [
         sys.executable,
         "-m",
@@ -119,20 +150,13 @@ def _download(lock: Path, interpreter: Cpython, folder: Path) -> list[Path]:
         "--quiet",
         "--no-input",
     ]
-    command += ["--no-deps", "--only-binary", ":all:"]
-    command += ["--require-hashes", "--requirement", str(lines)]
-    command += ["--dest", str(target), "--implementation", "cp", "--python-version", interpreter.full_version]
-    for platform in platform_tags():
-        command += ["--platform", platform]
+    command += ["--no-deps", "--require-hashes", "--requirement", str(lines), "--dest", str(target), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(
-            f"pip could not fetch the wheels of {lock.name} for Python {interpreter.version}:\n"
-            f"{done.stdout}{done.stderr}"
-        )
-    fetched = sorted(target.glob("*.whl"))
+        raise RuntimeError(f"pip could not fetch {what}:\n{done.stdout}{done.stderr}")
+    fetched = sorted(path for path in target.iterdir() if path.is_file())
     if len(fetched) != len(wanted):
-        raise RuntimeError(f"{lock.name}: {len(wanted)} pins gave {len(fetched)} wheels")
+        raise RuntimeError(f"{what}: {len(wanted)} pins gave {len(fetched)} files")
     return fetched
 
 

@@ -33,6 +33,7 @@ def manifest_to_bytes(manifest: Manifest) -> bytes:
             "console_scripts": manifest.console_scripts,
             "gui_scripts": manifest.gui_scripts,
             "requires_python": manifest.requires_python,
+            **({"newer": manifest.newer} if manifest.newer else {}),
         }
     )
     assert isinstance(data, bytes)
@@ -64,6 +65,7 @@ def manifest_from_bytes(data: bytes) -> Manifest:
             console_scripts=tuple(given["console_scripts"]),
             gui_scripts=tuple(given["gui_scripts"]),
             requires_python=given["requires_python"],
+            newer=tuple(given.get("newer", ())),
         )
     except (ValueError, KeyError, TypeError, struct.error, msgpack.UnpackException) as error:
         raise PkgcError(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -19,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from pkgc_daemon.archives.entrypoints import parse_entry_points, script_name_problem
+from pkgc_daemon.archives.headers import KNOWN_FORMATS, format_version, header_fields
 from pkgc_daemon.archives.record import RecordLine, parse_record
 from pkgc_daemon.archives.zipdirectory import DEFAULT_LIMITS, ArchiveLimits, Entry
 from pkgc_daemon.archives.zipreader import ZipReader
@@ -124,6 +124,7 @@ class _Wheel:
         self.name, self.version = wheel_identity(filename)
         self.by_name: Mapping[str, Entry] = {entry.name: entry for entry in archive.entries}
         self.files: Sequence[Entry] = [entry for entry in archive.entries if not entry.is_directory]
+        self.newer: list[str] = []
 
     def unpack(self, destination: str) -> Manifest:
         dist_info = self._find_dist_info()
@@ -147,6 +148,7 @@ class _Wheel:
             console_scripts=console,
             gui_scripts=gui,
             requires_python=requires_python,
+            newer=tuple(self.newer),
         )
 
     # -- what the wheel says of itself -----------------------------------------------------------------
@@ -168,12 +170,8 @@ class _Wheel:
 
     def _check_wheel_file(self, dist_info: str) -> bool:
         fields = self._fields(f"{dist_info}/WHEEL")
-        version = fields.get("wheel-version", "")
-        match = re.fullmatch(r"(\d+)\.(\d+)", version)
-        if match is None:
-            self._refuse("its WHEEL file has no Wheel-Version", repr(version), "1.0")
-        if int(match[1]) > 1:
-            self._refuse("it is of a newer wheel format", f"Wheel-Version {version}", "1.x")
+        if not self._check_format("Wheel-Version", fields.get("wheel-version", "")):
+            self._refuse("its WHEEL file has no Wheel-Version", repr(fields.get("wheel-version")), "1.0")
         purelib = fields.get("root-is-purelib", "").lower()
         if purelib not in ("true", "false"):
             self._refuse("its WHEEL file has no Root-Is-Purelib", repr(purelib), "true or false")
@@ -187,21 +185,23 @@ class _Wheel:
             self._refuse("METADATA names another project", repr(name), self.name)
         if not version or not same_version(version, self.version):
             self._refuse("METADATA names another version", repr(version), self.version)
+        # Wheels without one are installed by all tools: only what is certainly of the future matters.
+        self._check_format("Metadata-Version", fields.get("metadata-version", ""))
         return version, fields.get("requires-python") or None
 
+    def _check_format(self, field: str, written: str) -> bool:
+        """Refuse a newer major version of a format, note a newer minor one; False if none is written (W2)."""
+        found, known = format_version(written), KNOWN_FORMATS[field]
+        if found is None:
+            return False
+        if found[0] > known[0]:
+            self._refuse("it is of a newer format", f"{field} {written}", f"{known[0]}.x")
+        if found > known:
+            self.newer.append(f"{field} {written} is newer than {known[0]}.{known[1]}, which pkgc knows")
+        return True
+
     def _fields(self, path: str) -> dict[str, str]:
-        """The header fields of a metadata file, lower-case names, first one wins (RFC 822 style)."""
-        fields: dict[str, str] = {}
-        for line in self._text(path, "replace").split("\n"):
-            line = line.rstrip("\r")
-            if not line:
-                break
-            if line[0] in " \t":
-                continue
-            key, separator, value = line.partition(":")
-            if separator:
-                fields.setdefault(key.strip().lower(), value.strip())
-        return fields
+        return header_fields(self._text(path, "replace"))
 
     def _entry_points(
         self, dist_info: str

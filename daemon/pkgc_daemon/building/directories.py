@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,8 +27,18 @@ TICK = 0.02
 
 #: Changes when fingerprints come to mean something else, so that old ones do not compare equal by chance.
 _GENERATION = b"pkgc-directory-1\n"
-#: All that an editable install can depend on: code shows through, metadata does not.
+#: Project files: their content counts for an editable install, whatever else does.
 _CONFIGURATION = ("pyproject.toml", "setup.py", "setup.cfg", "MANIFEST.in")
+#: Sources of what does not show through an editable install: it has to be compiled.
+_COMPILED = re.compile(
+    rb"(?i)\.(c|cc|cpp|cxx|cu|h|hh|hpp|hxx|inc|pyx|pxd|pxi|f|f77|f90|f95|for|rs|go|zig|asm|s|cmake|build|lock)\Z"
+    rb"|(\A|/)(CMakeLists\.txt|Cargo\.toml|meson\.options|meson_options\.txt|Makefile)\Z"
+)
+#: Said where a path leads nowhere.
+_WHERE_PATHS_START = (
+    "check the path: a lock's start at the lock's folder, those of requirements files at the working "
+    "directory"
+)
 #: What makes a directory a project.
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 
@@ -83,7 +94,7 @@ def inspect_directory(
     root: str = args["path"]
     project = project_folder(root, args.get("subdirectory"))
     if args.get("editable"):
-        fingerprint, kind = fingerprint_editable(project), "editable"
+        fingerprint, kind = fingerprint_editable(root, project, cancelled), "editable"
     else:
         fingerprint, kind = fingerprint_tree(root, project, cancelled), "directory"
     return {"fingerprint": fingerprint, "project": read_project(project), "kind": kind}
@@ -98,7 +109,12 @@ def project_folder(root: str, subdirectory: str | None) -> str:
     try:
         found = os.stat(root)
     except OSError as error:
-        raise InputError("source-not-found", f"{root}: no such directory", context=error.strerror) from error
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(
+            "source-not-found",
+            f"{root}: no such directory" if missing else f"{root} cannot be looked at: {error.strerror}",
+            hint=_WHERE_PATHS_START,
+        ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise InputError(
             "not-a-project",
@@ -108,7 +124,7 @@ def project_folder(root: str, subdirectory: str | None) -> str:
         )
     folder = inside(root, subdirectory)
     if not os.path.isdir(folder):
-        raise InputError("source-not-found", f"{folder}: no such directory")
+        raise InputError("source-not-found", f"{folder}: no such directory", hint=_WHERE_PATHS_START)
     if not any(os.path.isfile(os.path.join(folder, name)) for name in _PROJECT_FILES):
         raise InputError(
             "not-a-project",
@@ -139,13 +155,33 @@ def inside(root: str, subdirectory: str | None) -> str:
     return real if ".." in subdirectory else os.path.join(root, subdirectory)
 
 
-def fingerprint_editable(project: str) -> str:
-    """What an editable install depends on: the bytes of the project files, nothing else.
+def fingerprint_editable(root: str, project: str, cancelled: Cancelled | None = None) -> str:
+    """What an editable install depends on: the content of the project files, and what does not show through.
+
+    That is compiled code, and which folders hold modules (a new package may need another mapping). A project
+    whose metadata come from elsewhere (``dynamic`` fields, setup.py, no ``[project]``) depends on every file:
+    pkgc cannot know which one has the version.
 
     Raises:
-        PkgcError: ``directory-unreadable``.
+        PkgcError: ``directory-unreadable``, ``directory-too-large``, ``interrupted``.
     """
     digest = hashlib.sha256(_GENERATION + b"editable\n")
+    if _is_static(project):
+        try:
+            entries = list(_entries(os.fsencode(root), _tops(root, project), cancelled))
+        except PkgcError as error:
+            if error.code != "directory-too-large":
+                raise
+            entries = []  # nothing else of a static project is worth an error
+        lines = {line for line, _ in entries if _COMPILED.search(line.partition(b"\0")[0])}
+        lines |= {
+            os.path.dirname(path) + b"/\n"
+            for path in (line.partition(b"\0")[0] for line, _ in entries)
+            if path.endswith((b".py", b".pyi"))
+        }
+        digest.update(b"".join(sorted(lines)))
+    else:
+        digest.update(fingerprint_tree(root, project, cancelled).encode())
     for name in _CONFIGURATION:
         path = os.path.join(project, name)
         try:
@@ -159,13 +195,29 @@ def fingerprint_editable(project: str) -> str:
     return digest.hexdigest()
 
 
+def _is_static(project: str) -> bool:
+    """Whether pyproject.toml alone says all metadata."""
+    if os.path.lexists(os.path.join(project, "setup.py")):
+        return False
+    try:
+        with open(os.path.join(project, "pyproject.toml"), "rb") as file:
+            table = tomllib.load(file).get("project")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(table, dict) and not table.get("dynamic")
+
+
+def _tops(root: str, project: str) -> set[bytes]:
+    return {os.fsencode(os.path.normpath(root)), os.fsencode(os.path.normpath(project))}
+
+
 def fingerprint_tree(root: str, project: str, cancelled: Cancelled | None = None) -> str:
     """What a build of the tree can depend on, without what builds and tools write into it.
 
     Of a regular file count path, size, executable bit, mtime and ctime: reading ten thousand files takes
     three times as long as looking at them.  ctime is what uv compares, too; it tells of every change of the
-    content, even where a tool sets the mtime back.  A symbolic link counts by its text, and by the file that
-    it leads to; folders behind links are not entered.  Of version files that backends write anew at every
+    content, even where a tool sets the mtime back.  A symbolic link counts by its text, and by the file or
+    folder that it leads to.  Of version files that backends write anew at every
     build (`_VERSION_FILE`) the content counts instead, else such a project would be built at every sync.
 
     Not looked into: version control, caches, environments, ``*.egg-info`` folders; beside the project file
@@ -177,7 +229,7 @@ def fingerprint_tree(root: str, project: str, cancelled: Cancelled | None = None
     Raises:
         PkgcError: ``directory-too-large``, ``interrupted``, ``directory-unreadable``.
     """
-    tops = {os.fsencode(os.path.normpath(root)), os.fsencode(os.path.normpath(project))}
+    tops = _tops(root, project)
     for _ in range(2):
         began = time.time_ns()
         entries: list[bytes] = []
@@ -198,6 +250,7 @@ def _entries(root: bytes, tops: set[bytes], cancelled: Cancelled | None) -> Iter
     """Each file as one line, and when it was changed last (nanoseconds since the epoch)."""
     count = 0
     folders = [root]
+    outside = _Outside(root)
     skip_prefix = len(root.rstrip(b"/")) + 1
     while folders:
         if cancelled is not None and cancelled():
@@ -222,6 +275,8 @@ def _entries(root: bytes, tops: set[bytes], cancelled: Cancelled | None) -> Iter
                     if not _is_skipped(name, top=top, path=child.path):
                         folders.append(child.path)
                     continue
+                if child.is_symlink() and outside.is_new(child.path):
+                    folders.append(child.path)
                 line, changed = _line(child, child.path[skip_prefix:])
             except OSError:  # it went away meanwhile
                 continue
@@ -230,6 +285,26 @@ def _entries(root: bytes, tops: set[bytes], cancelled: Cancelled | None) -> Iter
                 count += 1
                 if count > MAX_FILES:
                     raise _too_large(os.fsdecode(root))
+
+
+class _Outside:
+    """Folders outside of a tree to which its links lead: each is entered once."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = os.path.realpath(root)
+        self._seen: set[bytes] = set()
+
+    def is_new(self, link: bytes) -> bool:
+        """Whether a link leads to such a folder, for the first time."""
+        real = os.path.realpath(link)
+        start = real.rstrip(b"/") + b"/"
+        inside = real == self._root or real.startswith(self._root + b"/")
+        if inside or real in self._seen or self._root.startswith(start) or not os.path.isdir(real):
+            return False
+        if any(one.startswith(start) or real.startswith(one + b"/") for one in self._seen):
+            return False
+        self._seen.add(real)
+        return True
 
 
 def _line(child: os.DirEntry[bytes], path: bytes) -> tuple[bytes, int]:

@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.redaction import MASK, redact_text
 
+from . import lifeline
 from .directories import interrupted
 from .giturls import Remote
 
@@ -202,14 +203,12 @@ class Git:
             command += ("-c", setting)
         command += arguments
         try:
-            process = subprocess.Popen(
+            process = lifeline.start(
                 command,
-                stdin=subprocess.DEVNULL,
+                self._environ | ceiling,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=self._environ | ceiling,
                 cwd=folder or "/",
-                start_new_session=True,
             )
         except FileNotFoundError as error:
             if folder is not None and not os.path.isdir(folder):
@@ -223,6 +222,7 @@ class Git:
             except BaseException:
                 _end(process)
                 raise
+            lifeline.release(process)  # a daemon that remembers passwords may stay
         return Ran(process.returncode, output, self._readable(messages))
 
     def check(self, doing: str, *arguments: str, folder: str | None = None) -> Ran:

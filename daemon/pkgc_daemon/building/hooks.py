@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pkgc_daemon.building import lifeline
 from pkgc_daemon.building.work import LOG, check_work
 from pkgc_daemon.errors import EXIT_INTERRUPTED, PkgcError
 from pkgc_daemon.redaction import redact_text
@@ -228,14 +229,12 @@ class _Runner:
             self._room = MAX_LOG - log.tell()
             log.write(f"=== {self._hook}\n".encode())
             try:
-                process = subprocess.Popen(
+                process = lifeline.start(
                     cmd,
+                    {**self._env, **(extra_environ or {})},
                     cwd=cwd,
-                    env={**self._env, **(extra_environ or {})},
-                    stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,
                 )
             except OSError as error:
                 raise _HookFailed(f"{cmd[0]} cannot be run: {error.strerror or error}") from error
@@ -248,8 +247,9 @@ class _Runner:
                     # left behind in that group goes too: its folder is about to be removed.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(process.pid, signal.SIGKILL)
-                assert process.stdout is not None
-                process.stdout.close()
+                for stream in (process.stdout, process.stdin):
+                    if stream is not None:
+                        stream.close()
                 process.wait()
             self._take_warnings(cmd[-1], log.write)
         if process.returncode:

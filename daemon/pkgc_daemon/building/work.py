@@ -24,7 +24,7 @@ PREFIX = "pkgc-build-"
 MARKER = ".pkgc-build"
 #: The output of the build's hooks, in the work folder.
 LOG = "build.log"
-#: Seconds after which a folder whose process is gone is removed; a kept log can be read until then.
+#: Seconds for which a log that was kept can be read.
 STALE_AFTER = 86_400.0
 _LARGEST_MARKER = 4096
 
@@ -144,7 +144,7 @@ def _marker(work: str) -> dict[str, Any] | None:
 
 
 def _sweep(parent: str) -> None:
-    """Remove the work folders that are older than a day and whose process is gone."""
+    """Remove the work folders whose process is gone; what `end_build` kept of one stays for a day."""
     oldest = time.time() - STALE_AFTER
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
@@ -155,7 +155,8 @@ def _sweep(parent: str) -> None:
                 continue
             with contextlib.suppress(OSError):
                 made = os.lstat(os.path.join(entry.path, MARKER)).st_mtime
-                if made < oldest and _is_gone(marker):
+                killed = not {MARKER, LOG}.issuperset(os.listdir(entry.path))
+                if (killed or made < oldest) and _is_gone(marker):
                     remove_all(entry.path)
 
 

@@ -54,7 +54,7 @@ def _from_index(data: dict[str, Any]) -> dict[str, Any]:
     return {
         "hashes": _hashes(_table(data.get("archive_info"))),
         "origin": {"kind": kind, "url": redact(_text(data, "url")), "index": index},
-        "settings": _settings(told),
+        "settings": _settings(told) or ("" if told.get("built") is True else None),
     }
 
 

@@ -24,7 +24,7 @@ from pkgc_daemon.fetching.localfiles import look
 from pkgc_daemon.fetching.routes import Arrival
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.fetching.urlmemory import TELLING, UrlMemory, UrlState
-from pkgc_daemon.fetching.verdicts import Expectation
+from pkgc_daemon.fetching.verdicts import Expectation, of_lock
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions, Origin
@@ -141,12 +141,26 @@ class DirectUrls:
         except PkgcError as error:
             if error.code != "advertised-hash-mismatch":
                 raise
-            raise PkgcError(
-                "hash-mismatch",
-                f"{redact(bare)} does not have the hash that is given for it",
-                context=error.context,
-                hint="The file may have been replaced at its source. If that is expected, lock again.",
-            ) from error
+            raise of_lock(error, bare) from error
+
+    async def stored(
+        self,
+        url: str,
+        *,
+        integrity: frozenset[Digest],
+        size: int | None,
+        filename: str,
+        options: IndexOptions,
+        reporter: Reporter,
+    ) -> Artifact | None:
+        """The bytes that the store has under one of these digests, if they are all that is said of them.
+
+        Args: as of `current`.
+        """
+        expected = Expectation(advertised=integrity, size=size)
+        call = _Call(url, expected, filename, options, reporter, "offline", time.monotonic())
+        known = await self._by_digest(call)
+        return await self._noted(known) if known is not None else None
 
     # -- what is known by its digest -------------------------------------------------------------------
 

@@ -366,6 +366,8 @@ class Fetcher:
 
     async def _land(self, flight: Flight, route: Route, partial: Partial, digests: frozenset[Digest]) -> bool:
         """All bytes are here. Tell whom they are wrong; publish them if they are right for anybody."""
+        if not route.source.is_local and flight.waiters:
+            flight.waiters[0].reporter.count("downloaded_files")  # also if it is thrown away, as its bytes
         computed = {digest.algorithm for digest in digests}
         while missing := frozenset().union(*(one.expected.algorithms for one in flight.waiters)) - computed:
             # Again, because somebody may join during it and name yet another algorithm.
@@ -397,8 +399,6 @@ class Fetcher:
         flight.arrival = Arrival(artifact, route.source.name, route.stamp, began=flight.began)
         route.partial = None
         await self._clear(flight, partial)
-        if not route.source.is_local and flight.waiters:
-            flight.waiters[0].reporter.count("downloaded_files")
         for waiter, error in verdicts:
             if error is not None and not waiter.result.done():
                 waiter.result.set_exception(error)

@@ -92,7 +92,16 @@ async def copy_file(url: str, partial: Partial, executor: Executor, progress: Pr
 
 def _unreadable(url: str, exc: OSError) -> PkgcError:
     code = "file-not-found" if isinstance(exc, FileNotFoundError) else "file-unreadable"
-    return PkgcError(code, f"cannot read {redact(url)}", context=f"cause: {exc.strerror or exc}")
+    hint = (
+        "Check the path: a lock's start at the lock's folder, those of requirements files at the working "
+        "directory."
+    )
+    return PkgcError(
+        code,
+        f"cannot read {redact(url)}",
+        context=f"cause: {exc.strerror or exc}",
+        hint=hint if code == "file-not-found" else None,
+    )
 
 
 def _open(path: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from urllib.parse import urldefrag, urlsplit
 
-from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.fetching.bodies import Stamp, stamp_of
 from pkgc_daemon.fetching.failures import BAD_URL_HINT, for_status
 from pkgc_daemon.fetching.transport import Transport
@@ -38,17 +38,21 @@ class Texts:
         self._transport = transport
         self._known: OrderedDict[tuple[str, str], tuple[Stamp, bytes]] = OrderedDict()
 
-    async def fetch(self, url: str, options: IndexOptions, reporter: Reporter) -> bytes:
+    async def fetch(
+        self, url: str, options: IndexOptions, reporter: Reporter, *, offline: bool = False
+    ) -> bytes:
         """The bytes at `url` as they are now, without Content-Encoding.
 
         Args:
             url: http or https; may hold credentials. A fragment is not sent.
             options: whose credentials, certificates and proxies are used.
-            reporter: told of retries.
+            reporter: told of retries, and of what was not asked for.
+            offline: take what was there last, as far as it is remembered; ask nobody.
 
         Raises:
-            PkgcError: ``http-status``, ``file-too-large`` (24 MiB), ``bad-url``, ``insecure-redirect``,
-                ``connection-refused``, … after the retries that the bounds of patience allow.
+            PkgcError: ``not-in-cache`` (offline), ``http-status``, ``html-page``, ``file-too-large`` (24
+                MiB), ``bad-url``, ``insecure-redirect``, ``connection-refused``, … after the retries that
+                the bounds of patience allow.
         """
         bare = urldefrag(url).url
         if urlsplit(bare).scheme.lower() not in {"http", "https"}:
@@ -56,6 +60,18 @@ class Texts:
         await self._transport.prepare(options)
         key = (bare, self._transport.identity(bare, options))
         known = self._known.get(key)
+        if offline:
+            if known is None:
+                raise PkgcError(
+                    "not-in-cache",
+                    f"{redact(bare)} is not remembered, and --offline forbids to read it from the network",
+                    hint="download it and name the local copy, or run once without --offline",
+                )
+            reporter.warning(
+                f"{redact(bare)} was not asked whether it changed (--offline): using what was there last",
+                "not-revalidated",
+            )
+            return known[1]
         headers = {"Accept": "text/plain, application/toml, */*;q=0.5"}
         if known is not None and known[0].etag:
             headers["If-None-Match"] = known[0].etag
@@ -78,6 +94,12 @@ class Texts:
             bad = for_status(page.status, page.headers, bare).error
             raise PkgcError(
                 bad.code, bad.message, context=bad.context, hint=_HINTS.get(page.status, bad.hint)
+            )
+        if page.body[:256].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            raise InputError(
+                "html-page",
+                f"{redact(bare)} is an HTML page, neither a requirements file nor a lock",
+                hint="name the URL of the raw file; the server may also want you to log in first",
             )
         self._remember(key, stamp_of(page.headers), page.body)
         return page.body

@@ -380,7 +380,9 @@ def _settings_key(options: IndexOptions) -> tuple[str | None, str | None, bool, 
 
 def _credentials(url: str, options: IndexOptions, netrc: Netrc | None) -> Credentials | None:
     try:
-        return credentials_for(url, (*options.indexes, *options.find_links), netrc)
+        # An explicit index is only among the pins, or known by its name.
+        named = dict.fromkeys((*options.pins.values(), *options.names))
+        return credentials_for(url, (*options.indexes, *options.find_links, *named), netrc)
     except ValueError as exc:
         raise _bad_url(url) from exc
 

@@ -69,6 +69,16 @@ def size_mismatch(expected: Iterable[int], found: int, url: str) -> PkgcError:
     )
 
 
+def of_lock(error: PkgcError, url: str) -> PkgcError:
+    """An ``advertised-hash-mismatch`` in other words: what must match was said by a lock, not by an index."""
+    return PkgcError(
+        "hash-mismatch",
+        f"{redact(url)} does not have the hash that is given for it",
+        context=error.context,
+        hint="The file may have been replaced at its source. If that is expected, lock again.",
+    )
+
+
 def _compared(expected: frozenset[Digest], digests: frozenset[Digest]) -> str:
     """H9: expected and got for every algorithm that was asked for, and the sha256 in any case."""
     algorithms = {digest.algorithm for digest in expected} | {"sha256"}

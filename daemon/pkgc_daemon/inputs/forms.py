@@ -6,6 +6,7 @@ in references.py.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from packaging.markers import InvalidMarker, Marker
@@ -25,6 +26,8 @@ from pkgc_daemon.inputs.references import (
 
 __all__ = ["Form", "FormError", "classify", "classify_editable"]
 
+#: Lines by which locks of other names, and those on standard input, are known.
+_LOCK = re.compile(r"lock-version\s*=|\[\[packages?\]\]|\[\[distribution\]\]")
 _OPERATORS = ("==", "~=", "!=", "<=", ">=")
 
 
@@ -161,6 +164,8 @@ def _extras(requirement: Requirement) -> frozenset[str]:
 
 
 def _hint(text: str) -> str | None:
+    if _LOCK.match(text) is not None:
+        return "this is a lock, not a requirements file: call it pylock.toml, pylock.NAME.toml or uv.lock"
     if "\t-" in text:
         return "separate the requirement from its options by a space: a tab does not count"
     if "=" in text and not any(operator in text for operator in _OPERATORS):

@@ -41,8 +41,12 @@ def chosen_names(
             f"unknown-{kind}",
             f"{file}: there is no {what} {', '.join(map(repr, missing))}",
             context=f"{what}s there are: {', '.join(sorted(there)) or 'none'}",
+            hint=f"leave --{kind} out or correct the name; a new {what} takes a new lock",
         )
     return there if take_all else asked
+
+
+PYTHON_HINT = "use a Python that it is for (--python), or have the lock made again for this one"
 
 
 def python_fits(requires: SpecifierSet, interpreter: Interpreter, *, release_only: bool = False) -> bool:

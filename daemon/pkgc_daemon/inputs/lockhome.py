@@ -26,6 +26,9 @@ _REPOSITORY = re.compile(r"(?:https?|ssh|git|file)://[^\x00-\x20\x7f]+\Z", re.IG
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 
 
+_URL_HINT = "have the lock made again so that it names a URL of this kind, or a path"
+
+
 class LockProblem(ValueError):
     """Something in a lock that cannot be used. The message has no place; whoever reads the lock knows it."""
 
@@ -99,6 +102,7 @@ class LockHome:
         raise LockProblem(
             "bad-artifact-url",
             f"the URL of a file must be http or https (or file, in a local lock), found {shown(url)!r}",
+            _URL_HINT,
         )
 
     def repository(self, url: str) -> str:
@@ -113,6 +117,7 @@ class LockHome:
             raise LockProblem(
                 "bad-artifact-url",
                 f"the URL of a repository must be https, http, ssh, git or file, found {shown(url)!r}",
+                _URL_HINT,
             )
         _check_authority(url)
         return self._file_url(url).url if url[:5].lower() == "file:" else url
@@ -122,7 +127,8 @@ class LockHome:
         parts = urllib.parse.urlsplit(url)
         path = urllib.parse.unquote(parts.path)
         if parts.netloc not in {"", "localhost"} or not path.startswith("/"):
-            raise LockProblem("bad-artifact-url", f"not the URL of a local file: {shown(url)!r}")
+            message = f"not the URL of a local file: {shown(url)!r}"
+            raise LockProblem("bad-artifact-url", message, _URL_HINT)
         return self.local(path)
 
 
@@ -132,10 +138,11 @@ def _check_authority(url: str) -> None:
         valid = parts.scheme.lower() == "file" or bool(parts.hostname)
         _ = parts.port
     except ValueError as exc:
-        raise LockProblem("bad-artifact-url", f"{shown(url)!r} is not a valid URL: {exc}") from exc
+        message = f"{shown(url)!r} is not a valid URL: {exc}"
+        raise LockProblem("bad-artifact-url", message, _URL_HINT) from exc
     # git hands such hosts and users to ssh, which would read them as options.
     if not valid or (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
-        raise LockProblem("bad-artifact-url", f"{shown(url)!r} names no host")
+        raise LockProblem("bad-artifact-url", f"{shown(url)!r} names no host", _URL_HINT)
 
 
 def commit_id(text: str) -> str:

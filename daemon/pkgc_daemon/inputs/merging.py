@@ -107,6 +107,7 @@ def merge(
             emptied_by.place,
             f"no --hash of {name or shown(first.text)} here is allowed by its other lines "
             f"({', '.join(str(line.place) for line in every if line.hashes and line is not emptied_by)})",
+            "all lines of a project must allow one file in common: correct the hashes that are wrong",
         )
         return None
     if isinstance(source, (DirectorySource, VcsSource)) and (mode.on or hashes):
@@ -133,6 +134,7 @@ def _exclude_each_other(one: RequirementLine, other: RequirementLine, problems: 
         "conflicting-requirements",
         one.place,
         f"{shown(one.text)!r} and {shown(other.text)!r} ({other.place}) exclude each other",
+        "keep one of them, or give them markers that exclude each other",
     )
 
 

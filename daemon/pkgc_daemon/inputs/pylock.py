@@ -8,7 +8,6 @@ followed (standards.md 1.3, steps 1-5). Which file of a package fits the interpr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from packaging.markers import Marker
@@ -27,7 +26,7 @@ from packaging.version import InvalidVersion, Version
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs import lockhome
 from pkgc_daemon.inputs.given import Lock, LockChoice
-from pkgc_daemon.inputs.lockchoice import chosen_names, python_fits
+from pkgc_daemon.inputs.lockchoice import PYTHON_HINT, chosen_names, python_fits
 from pkgc_daemon.inputs.lockhome import LocalFile, LockHome, LockProblem
 from pkgc_daemon.inputs.problems import Problems, shown
 from pkgc_daemon.inputs.tomlfiles import Table, package_places, parse_toml
@@ -48,6 +47,9 @@ from pkgc_daemon.vocabulary import (
 _KNOWN = Version("1.0")
 #: What stands for the rest of a lock while one package is checked.
 _FRAME = {"lock-version": "1.0", "created-by": "pkgc"}
+_MADE_WRONG = (
+    "the lock does not follow its specification (PEP 751): have it made again, or tell its tool's makers"
+)
 #: PEP 825: one more component, the label of a wheel variant.
 _VARIANT = re.compile(r".+-[0-9a-z._]{1,16}\.whl\Z")
 #: What evaluating a marker of a hostile lock raises, in the versions of packaging since 26.1.
@@ -105,10 +107,10 @@ def parse_pylock(data: bytes, location: str, name: str) -> PylockInput:
         # The version is checked already; packaging would log a warning of its own.
         pylock = Pylock.from_dict({**frame, "lock-version": "1.0", "packages": []})
     except (PylockValidationError, *MARKER_ERRORS) as exc:
-        raise InputError("invalid-lock", f"{name}: {_words(exc)}") from exc
+        raise InputError("invalid-lock", f"{name}: {_words(exc)}", hint=_MADE_WRONG) from exc
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         what = "is missing" if tables is None else "must be an array of tables"
-        raise InputError("invalid-lock", f"{name}: packages {what}")
+        raise InputError("invalid-lock", f"{name}: packages {what}", hint=_MADE_WRONG)
     problems = Problems()
     entries: list[_Entry] = []
     for number, (table, place) in enumerate(
@@ -119,7 +121,8 @@ def parse_pylock(data: bytes, location: str, name: str) -> PylockInput:
         try:
             package = Pylock.from_dict({**_FRAME, "packages": [kept]}).packages[0]
         except (PylockValidationError, *MARKER_ERRORS) as exc:
-            problems.add("invalid-lock", place, f"{label}: {_words(exc).replace('packages[0].', '')}")
+            words = _words(exc).replace("packages[0].", "").removesuffix(" in 'packages[0]'")
+            problems.add("invalid-lock", place, f"{label}: {words}", _MADE_WRONG)
             continue
         entries.append(_Entry(package, kept.get("marker", ""), number, place))
     problems.check()
@@ -147,6 +150,7 @@ def select_pylock(given: PylockInput, interpreter: Interpreter, choice: LockChoi
             "python-mismatch",
             f"{given.name}: the lock is for Python {frame.requires_python}, "
             f"but {interpreter.executable} is Python {interpreter.version}",
+            hint=PYTHON_HINT,
         )
     evaluator = _Evaluator(given, interpreter, choice)
     environments = frame.environments or ()
@@ -165,7 +169,8 @@ def select_pylock(given: PylockInput, interpreter: Interpreter, choice: LockChoi
         try:
             wanted.append(_wanted(entry, given.home, choice, warnings))
         except LockProblem as exc:
-            problems.add(exc.code, entry.place, f"{entry.label}: {exc}", exc.hint)
+            hint = exc.hint or (_MADE_WRONG if exc.code == "invalid-lock" else None)
+            problems.add(exc.code, entry.place, f"{entry.label}: {exc}", hint)
     problems.check()
     if not wanted:
         warnings.append(f"{given.name}: no package applies, so nothing is wanted")
@@ -179,12 +184,15 @@ def _check_version(content: Table, name: str, warnings: list[str]) -> None:
     if not isinstance(written, str):
         found = "none" if written is None else repr(written)
         raise InputError(
-            "invalid-lock", f"{name}: lock-version must be a string such as '1.0', found {found}"
+            "invalid-lock",
+            f"{name}: lock-version must be a string such as '1.0', found {found}",
+            hint=_MADE_WRONG,
         )
     try:
         version = Version(written)
     except InvalidVersion as exc:
-        raise InputError("invalid-lock", f"{name}: lock-version {shown(written)!r} is no version") from exc
+        message = f"{name}: lock-version {shown(written)!r} is no version"
+        raise InputError("invalid-lock", message, hint=_MADE_WRONG) from exc
     if version.major != _KNOWN.major or version.epoch:
         raise InputError(
             "unsupported-lock-version",
@@ -271,7 +279,8 @@ class _Evaluator:
 
 
 def _bad_marker(place: Place, label: str, error: Exception) -> InputError:
-    return InputError("invalid-lock", f"{place}: {label}: its marker cannot be evaluated: {_words(error)}")
+    message = f"{place}: {label}: its marker cannot be evaluated: {_words(error)}"
+    return InputError("invalid-lock", message, hint=_MADE_WRONG)
 
 
 def _active(given: PylockInput, interpreter: Interpreter, evaluator: _Evaluator) -> list[_Entry]:
@@ -288,6 +297,7 @@ def _active(given: PylockInput, interpreter: Interpreter, evaluator: _Evaluator)
                 entry.place,
                 f"{entry.label}: it is for Python {package.requires_python}, "
                 f"but {interpreter.executable} is Python {interpreter.version}",
+                PYTHON_HINT,
             )
             continue
         first = active.setdefault(package.name, entry)
@@ -380,7 +390,9 @@ def _target(listed: PackageWheel | PackageSdist | PackageArchive, home: LockHome
 def _repository(listed: PackageVcs, home: LockHome) -> VcsSource:
     if listed.type != "git":
         raise LockProblem(
-            "unsupported-vcs", f"only git repositories can be installed, found {shown(listed.type)!r}"
+            "unsupported-vcs",
+            f"only git repositories can be installed, found {shown(listed.type)!r}",
+            "lock an archive of it instead",
         )
     url = home.local(listed.path).url if listed.path else home.repository(listed.url or "")
     return VcsSource(
@@ -410,5 +422,6 @@ def _words(error: BaseException) -> str:
     """What an exception of `packaging` says, fit to be shown."""
     if isinstance(error, RecursionError):
         return "it nests too deep"
-    lines: Iterable[str] = (str(error) or type(error).__name__).splitlines()
-    return shown(next(iter(lines), ""))
+    # Of what cannot be parsed (a marker) the second line is the text itself, the third points at a place.
+    first, *rest = (str(error) or type(error).__name__).splitlines() or [""]
+    return shown(f"{first}: {rest[0].strip()}" if len(rest) == 2 else first)

@@ -137,7 +137,7 @@ def parse_reference(text: str, cwd: str, *, editable: bool = False, remote: bool
         return _git(text, remote)
     if scheme in {"http", "https"}:
         if editable:
-            raise FormError("only a directory or a repository can be editable")
+            raise FormError("only a directory or a repository can be editable", "take the -e away")
         return _remote_archive(text)
     if scheme == "file":
         url, _, fragment = text.partition("#")
@@ -147,8 +147,10 @@ def parse_reference(text: str, cwd: str, *, editable: bool = False, remote: bool
         return _local(path, _parse_fragment(fragment), cwd, editable, remote)
     if text.startswith("git+"):
         raise FormError("git is reached by http, https, ssh, git or file", _SCP_HINT)
-    if scheme and (not looks_like_path(text) or "://" in text):
-        hint = "a git repository is written git+ssh://…" if scheme == "ssh" else None
+    if scheme and (scheme == "data" or not looks_like_path(text) or "://" in text):
+        hint = "name an http, https or file URL, or a path"
+        if scheme == "ssh":
+            hint = "a git repository is written git+ssh://…"
         raise FormError(f"URLs that begin with {scheme}: are of no known kind", hint)
     path, *rest = _PATH_FRAGMENT.split(text, maxsplit=1)
     return _local(path, _parse_fragment(rest[0] if rest else ""), cwd, editable, remote)
@@ -242,7 +244,7 @@ def _local(path: str, fragment: _Fragment, cwd: str, editable: bool, remote: boo
         told_by: Literal["", "egg"] = "egg" if fragment.egg else ""
         return Reference(directory, "a directory", fragment.egg, told_by, "", fragment.strong)
     if editable:
-        raise FormError("only a directory or a repository can be editable")
+        raise FormError("only a directory or a repository can be editable", "take the -e away")
     name, by, version = _named(fragment, absolute.rpartition("/")[2])
     source = ArchiveSource(file_url(absolute), absolute, fragment.subdirectory, fragment.digests)
     return Reference(source, "a local archive", name, by, version, fragment.strong)

@@ -249,6 +249,7 @@ class _Reader:
                 "recursive-requirements",
                 here,
                 f"{nested.shown} recursively references itself in {file.shown}{again}",
+                "take this line out, or the one that leads here",
             )
             return
         await self.read(nested, not requirement, {**ancestors, nested.key: file.shown}, here)

@@ -42,14 +42,18 @@ def parse_toml(data: bytes, name: str, code: str) -> TomlFile:
         code: of the error when it is no TOML.
 
     Raises:
-        InputError: `code`, with the line.
+        InputError: `code`, with the line; ``invalid-lock`` also for a lock without any content.
     """
+    if code == "invalid-lock" and not data.strip():
+        raise InputError(code, f"{name}: the file is empty", hint="was its writing interrupted?")
     try:
         # A byte order mark says nothing in UTF-8, and editors of some systems write one.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        raise InputError(code, f"{name}:{line}: not UTF-8, so not TOML") from exc
+        raise InputError(
+            code, f"{name}:{line}: not UTF-8, so not TOML", hint="save it as UTF-8, or have it made again"
+        ) from exc
     try:
         content = tomli.loads(text)
     except tomli.TOMLDecodeError as exc:

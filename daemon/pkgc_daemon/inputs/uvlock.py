@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.given import Lock, LockChoice
-from pkgc_daemon.inputs.lockchoice import chosen_names, python_fits
+from pkgc_daemon.inputs.lockchoice import PYTHON_HINT, chosen_names, python_fits
 from pkgc_daemon.inputs.lockhome import LockHome, LockProblem
 from pkgc_daemon.inputs.problems import Problems, shown
 from pkgc_daemon.inputs.tomlfiles import (
@@ -27,7 +27,7 @@ from pkgc_daemon.inputs.tomlfiles import (
     text_at,
     texts_at,
 )
-from pkgc_daemon.inputs.uvlock_package import Edge, Packages, UvPackage
+from pkgc_daemon.inputs.uvlock_package import REMAKE, Edge, Packages, UvPackage
 from pkgc_daemon.inputs.uvlock_project import Project, read_project, staleness
 from pkgc_daemon.inputs.uvlock_sources import sourced
 from pkgc_daemon.inputs.uvlock_walk import (
@@ -94,7 +94,8 @@ def parse_uvlock(data: bytes, location: str, name: str, pyproject: bytes | None)
     content = file.content
     version = content.get("version")
     if not isinstance(version, int) or isinstance(version, bool):
-        raise InputError("invalid-lock", f"{name}: version must be {_VERSION}, found {shown(repr(version))}")
+        found = "none" if version is None else shown(repr(version))
+        raise InputError("invalid-lock", f"{name}: version must be {_VERSION}, found {found}", hint=REMAKE)
     if version != _VERSION:
         raise InputError(
             "unsupported-lock-version",
@@ -126,7 +127,7 @@ def parse_uvlock(data: bytes, location: str, name: str, pyproject: bytes | None)
             ParsedMarkers(),
         )
     except (TypeProblem, LockProblem) as exc:
-        raise InputError("invalid-lock", f"{name}: {exc}") from exc
+        raise InputError("invalid-lock", f"{name}: {exc}", hint=REMAKE) from exc
     return given if given.project is None else _with_hint(given, given.project)
 
 
@@ -150,6 +151,7 @@ def select_uvlock(given: UvLockInput, interpreter: Interpreter, choice: LockChoi
             "python-mismatch",
             f"{given.name}: the lock is for Python {given.requires_python}, "
             f"but {interpreter.executable} is Python {interpreter.version}",
+            hint=PYTHON_HINT,
         )
     conditions = Conditions(given.markers, interpreter.markers)
     try:
@@ -160,7 +162,8 @@ def select_uvlock(given: UvLockInput, interpreter: Interpreter, choice: LockChoi
         reached = walk(given.packages, start, conditions, conflicting)
     except (LockProblem, TypeProblem) as exc:
         code = exc.code if isinstance(exc, LockProblem) else "invalid-lock"
-        raise InputError(code, f"{given.name}: {exc}") from exc
+        hint = (exc.hint if isinstance(exc, LockProblem) else None) or REMAKE
+        raise InputError(code, f"{given.name}: {exc}", hint=hint) from exc
     there = {given.packages.all[index].name for index in reached.packages}
     _check_conflicts(given, reached.active | {project_item(name) for name in given.members & there})
     return _lock(given, reached, choice)
@@ -177,7 +180,9 @@ def _roots(packages: Packages, members: frozenset[str], has_own: bool) -> tuple[
     if here:
         return here[:1]
     if not members:
-        if has_own or not packages.all:
+        if not packages.all and not has_own:
+            raise LockProblem("invalid-lock", "it names no package, not even the project: was it cut off?")
+        if has_own:
             return ()
         raise LockProblem("invalid-lock", "no package is the project that the lock belongs to")
     roots: list[UvPackage] = []
@@ -360,9 +365,10 @@ def _lock(given: UvLockInput, reached: Reached, choice: LockChoice) -> Lock:
                 )
             other = first.setdefault(package.name, package)
             if other is not package:
-                raise LockProblem("ambiguous-lock", f"{other.label} at {other.place} applies too")
+                raise LockProblem("ambiguous-lock", f"{other.label} at {other.place} applies too", REMAKE)
         except LockProblem as exc:
-            problems.add(exc.code, package.place, f"{package.label}: {exc}", exc.hint)
+            hint = exc.hint or (REMAKE if exc.code == "invalid-lock" else None)
+            problems.add(exc.code, package.place, f"{package.label}: {exc}", hint)
             continue
         # The version of a source tree is what its files say now, not what they said when it was locked.
         version = "" if isinstance(found.source, DirectorySource) else package.version

@@ -17,6 +17,9 @@ from pkgc_daemon.inputs.problems import shown
 from pkgc_daemon.inputs.tomlfiles import Table, TypeProblem, table_at, tables_at, text_at, texts_at
 from pkgc_daemon.vocabulary import Digest, Place, Source
 
+#: What helps when a uv.lock is no uv.lock.
+REMAKE = "restore the file, or have it made again: uv lock"
+
 
 class Edge(NamedTuple):
     """One dependency: which package, with which extras, under which marker."""
@@ -53,9 +56,11 @@ class UvPackage:
         try:
             name, version = text_at(table, "name"), text_at(table, "version")
         except TypeProblem as exc:
-            raise InputError("invalid-lock", f"{place}: package {index + 1}: {exc}") from exc
+            raise InputError("invalid-lock", f"{place}: package {index + 1}: {exc}", hint=REMAKE) from exc
         if not name:
-            raise InputError("invalid-lock", f"{place}: package {index + 1}: its name is missing")
+            raise InputError(
+                "invalid-lock", f"{place}: package {index + 1}: its name is missing", hint=REMAKE
+            )
         self.name = str(canonicalize_name(name))
         self.version = version or ""
 
@@ -66,6 +71,7 @@ class UvPackage:
 
     def refuse(self, code: str, message: str, hint: str | None = None) -> InputError:
         """An error about this package, to be raised."""
+        hint = hint or (REMAKE if code == "invalid-lock" else None)
         return InputError(code, f"{self.place}: {self.label}: {message}", hint=hint)
 
     @property

@@ -132,7 +132,7 @@ def _git(package: UvPackage, source: Table, home: LockHome) -> Sourced:
     said = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     if "path" in said or said.get("lfs", "").lower() == "true":
         what = "an archive inside a repository" if "path" in said else "a repository with LFS files"
-        raise LockProblem("unsupported-vcs", f"{what} cannot be installed")
+        raise LockProblem("unsupported-vcs", f"{what} cannot be installed", "name an archive of it instead")
     requested = said.get("rev") or said.get("tag") or said.get("branch")
     return Sourced(
         VcsSource(

@@ -203,7 +203,11 @@ def _followed(packages: Packages, start: Start, holds: _Holds) -> Iterator[Edge]
     yield from follow(start.edges)
     while queue:
         index, extra = queue.popleft()
-        yield from follow(packages.all[index].edges(extra, packages))
+        package = packages.all[index]
+        try:
+            yield from follow(package.edges(extra, packages))
+        except LockProblem as exc:
+            raise package.refuse(exc.code, str(exc), exc.hint) from exc
 
 
 def conflict(sets: Sequence[frozenset[Item]], active: frozenset[Item]) -> tuple[Item, ...] | None:

@@ -15,7 +15,7 @@ from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.given import Lock, RequirementLine, RequirementsInput
 from pkgc_daemon.inputs.merging import Identity, Mode, identity, merge
 from pkgc_daemon.inputs.problems import Problems, shown
-from pkgc_daemon.vocabulary import Digest, DirectSource, Place, Wanted
+from pkgc_daemon.vocabulary import ArchiveSource, Digest, DirectSource, FilesSource, Place, Wanted
 
 UNSUPPORTED_HINT = (
     "pkgc installs from indexes, archives, directories and git repositories; install that one by another "
@@ -28,6 +28,12 @@ HASH_HINT = (
 PASTE_HINT = (
     "the hashes above are those of what is there now: compare them with a source that you trust, then paste "
     "the lines; or give --no-require-hashes"
+)
+
+#: For a lock that lists files: nobody adds to it by hand.
+LOCKED_HINT = (
+    "lock again with an index that tells hashes, or leave --require-hashes out: what the lock has hashes for "
+    "is verified anyway"
 )
 
 #: A project's normalized name, or what identifies a direct reference that has no name.
@@ -100,22 +106,33 @@ def missing_hash_error(missing: Sequence[tuple[Wanted, tuple[Digest, ...]]], cau
         cause: `Lock.hash_cause`.
 
     Returns:
-        An InputError ``missing-hash``; its context has every line, with its hashes ready to be pasted.
+        An InputError ``missing-hash``; its context has every line, with its hashes ready to be pasted: where
+        it stands is a comment at its end.
     """
     problems = Problems()
     for wanted, _ in missing:
         problems.add(
             "missing-hash",
             wanted.place,
-            f"{shown(wanted.text)!r} has no --hash, but {cause} demands one for every requirement",
+            f"{shown(wanted.text)!r} has {_lacking(wanted)}, but {cause} demands one for every requirement",
         )
     message = problems.error().message
     context = "\n".join(
-        f"{wanted.place}: " + " ".join((shown(wanted.text), *(f"--hash={digest}" for digest in digests)))
+        " ".join((shown(wanted.text), *(f"--hash={digest}" for digest in digests), f" # {wanted.place}"))
         for wanted, digests in missing
     )
     computed = any(digests for _, digests in missing)
-    return InputError("missing-hash", message, context=context, hint=PASTE_HINT if computed else HASH_HINT)
+    hint = PASTE_HINT if computed else HASH_HINT
+    if any(isinstance(wanted.source, FilesSource) for wanted, _ in missing):
+        hint = LOCKED_HINT
+    return InputError("missing-hash", message, context=context, hint=hint)
+
+
+def _lacking(wanted: Wanted) -> str:
+    if isinstance(wanted.source, FilesSource):
+        return "a file without a secure hash"
+    weak = isinstance(wanted.source, ArchiveSource) and wanted.source.integrity
+    return "no --hash (the one in its URL is too weak)" if weak else "no --hash"
 
 
 def _hash_mode(given: RequirementsInput, require_hashes: bool | None) -> Mode:

@@ -99,7 +99,7 @@ def why_replace(
         why = _why_not_commit(source, one, state, named)
     else:
         why = _why_not_directory(one, state, named)
-    if why is None and built and one.settings != settings_key((*settings, *want.settings)):
+    if why is None and built and (one.settings or None) != settings_key((*settings, *want.settings)):
         return f"{named}: built with other --config-settings"
     return why
 
@@ -221,7 +221,13 @@ def _why_not_directory(one: Installed, state: SourceState | None, named: str) ->
 
 def _why_not_pin(want: Wanted, one: Installed, served: Served | None, named: str) -> str | None:
     if isinstance(want.source, FilesSource):
-        return _why_not_listed(want.source, want, one, named)
+        why = _why_not_listed(want.source, want, one, named)
+        if why is None and served is not None and not want.hashes:
+            recorded, current = _strong(one.hashes), _strong(served.digests)
+            if comparable(recorded, current) and recorded.isdisjoint(current):
+                where = _spelled(one) if one.origin is not None else "its file"
+                return f"{named}: the content of {where} changed ({_change(recorded, current)})"
+        return why
     if want.hashes:
         return _why_not_hash(want.hashes, one, one.hashes, named)
     if served is not None and one.hashes:
@@ -295,13 +301,25 @@ def _why_not_served(one: Installed, served: Served, named: str) -> str | None:
     strong = {digest for digest in served.digests if digest.algorithm in STRONG_ALGORITHMS}
     decisive = strong if comparable(one.hashes, strong) else served.digests
     if comparable(one.hashes, decisive) and one.hashes.isdisjoint(decisive):
-        return f"{named}: installed from {_origin(one)}, the index now serves {_digests(decisive)}"
+        return f"{named}: installed from {_origin(one)}, {_server(one, served)} serves {_digests(decisive)}"
     if decisive is strong:
         return None
     if one.origin is not None and _spot(one.origin) in map(_spot, served.origins):
         return None
     where = sorted({origin.index or origin.url for origin in served.origins})
     return f"{named}: installed from {_origin(one)}, now served by {', '.join(where) or 'no file that fits'}"
+
+
+def _server(one: Installed, served: Served) -> str:
+    """Who serves the pin now, after 'installed from …': the same index, or which other one."""
+    before = (one.origin.index or "").rstrip("/") if one.origin is not None else ""
+    now = sorted({(each.kind, each.index) for each in served.origins if each.index is not None})
+    if not now:
+        return "the index now"
+    if before in {index.rstrip("/") for _, index in now}:
+        return "which now"
+    kind, index = now[0]
+    return f"but {_index(index) if kind == 'index' else redact(index)}"
 
 
 def _spot(origin: Origin) -> tuple[str, str]:

@@ -84,6 +84,7 @@ class Staging:
         site = layout.purelib if manifest.root_is_purelib else layout.platlib
         groups, scripts = self._spread(item, site)
         self._done.append((item, groups))
+        self.warnings += (f"{manifest.filename}: {text}" for text in manifest.newer)
         back = "../" * (site.count("/") + 1) if site else ""
         lines: list[str] = []
         for key, entries in groups.items():

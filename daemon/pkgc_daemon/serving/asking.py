@@ -80,12 +80,18 @@ class Asking:
     """Builds get an environment of their own (``--no-build-isolation``: the target's)."""
     settings: Settings = ()
     """Build settings of the command line; those of a requirement come after them."""
+    reinstall: bool | frozenset[str] = False
+    """Everything, or these projects, is installed anew whatever there is."""
     target: Target | None = None
     """The environment, whose packages serve builds that are not isolated."""
 
     def mode_for(self, name: str) -> Mode:
         """`refresh` for a project named by --refresh-package."""
         return "refresh" if self.mode == "normal" and name in self.refresh_packages else self.mode
+
+    def rebuilds(self, name: str) -> bool:
+        """Whether a wheel that was built before is not good enough: ``--refresh``, ``--reinstall``."""
+        return self.mode_for(name) == "refresh" or self.reinstall is True or name in (self.reinstall or ())
 
     def settings_for(self, wanted: Wanted) -> Settings:
         """The build settings for `wanted`."""

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pkgc_daemon.building.shared import Shared
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.flights import Fetcher
+from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Silent
 from pkgc_daemon.selection.findlinks import file_url
 from pkgc_daemon.selection.versions import VersionLists
 from pkgc_daemon.store.store import Store
-from pkgc_daemon.vocabulary import Artifact, Digest, Interpreter, VcsSource, Wanted
+from pkgc_daemon.vocabulary import Artifact, Digest, VcsSource, Wanted
 
 from .asking import Asking, Obtained, Settings
 from .buildable import Buildable, Built, cache_key, check_identity, origin_of, title_of
@@ -99,7 +100,7 @@ class Builder:
         """
         title = title_of(source, wanted)
         key = cache_key(source, asking, settings)
-        known = await self._known(key, source, wanted, asking.interpreter)
+        known = await self._known(key, source, wanted, asking)
         if known is not None:
             return known
         if asking.no_build or asking.context is None:
@@ -113,7 +114,7 @@ class Builder:
 
         async def work() -> Built:
             # Somebody else may have built it while this call waited for its turn.
-            again = await self._known(key, source, wanted, asking.interpreter)
+            again = await self._known(key, source, wanted, asking)
             return again or await _Build(self, source, asking, context, settings, wanted, title).run(key)
 
         built = await self._shared.run(("build", key), title, work)
@@ -128,7 +129,7 @@ class Builder:
         Raises:
             PkgcError: ``metadata-mismatch``, ``no-matching-wheel``.
         """
-        return await self._known(cache_key(source, asking, settings), source, wanted, asking.interpreter)
+        return await self._known(cache_key(source, asking, settings), source, wanted, asking)
 
     async def resolve_commit(self, source: VcsSource, asking: Asking) -> str:
         """The whole commit that a revision means which only the repository itself can tell (a short commit).
@@ -164,12 +165,15 @@ class Builder:
             "subdirectory": source.subdirectory,
         }
 
-    async def _known(
-        self, key: str, source: Buildable, wanted: Wanted, interpreter: Interpreter
-    ) -> Built | None:
-        """What was built under `key` before, if the store still has it."""
+    async def _known(self, key: str, source: Buildable, wanted: Wanted, asking: Asking) -> Built | None:
+        """What was built under `key` before, if the store still has it and it is good enough for this call.
+
+        What was built without isolation is not: it depends on what the environment held then.
+        """
+        if asking.rebuilds(wanted.name) or not asking.isolated:
+            return None
         row = await self.store.built(key)
-        if row is None:
+        if row is None or not self._may_require(row.note.get("requires", ()), asking):
             return None
         sha256 = row.sha256
         await self.store.settle([Digest("sha256", sha256)])
@@ -187,9 +191,22 @@ class Builder:
                 if error.code != "artifact-damaged":
                     raise
                 return None
-        check_identity(row.filename, source, wanted, interpreter)
+        check_identity(row.filename, source, wanted, asking.interpreter)
         requires = tuple((str(one[0]), str(one[1]), str(one[2])) for one in row.note.get("requires", ()))
         return Built(artifact, row.filename, True, requires)
+
+    def _may_require(self, requires: Sequence[Sequence[str]], asking: Asking) -> bool:
+        """Whether build requirements of projects that are pinned to an index came from that one."""
+        for name, _version, sha256 in requires:
+            index = asking.options.pins.get(name)
+            if index is None:
+                continue
+            wanted = redact(index).rstrip("/")
+            if not any(
+                (origin.index or "").rstrip("/") == wanted for origin, _ in self.store.origins(sha256)
+            ):
+                return False
+        return True
 
     @property
     def environments(self) -> BuildEnvironments:

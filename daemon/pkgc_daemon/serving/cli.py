@@ -109,7 +109,7 @@ def parse(
     common: dict[str, Any] = {"cwd": cwd, "origins": values.origins, "display": _display(values, env)}
     match command.name.split():
         case ["sync"]:
-            _refuse_contradictions(values)
+            _refuse_contradictions(values, argv)
             return SyncCall(
                 **common,
                 **_inputs(arguments, values),
@@ -124,7 +124,7 @@ def parse(
                 check=values.of("check", False),
             )
         case ["fetch"]:
-            _refuse_contradictions(values)
+            _refuse_contradictions(values, argv)
             return FetchCall(**common, **_inputs(arguments, values))
         case ["list"]:
             return ListCall(**common, venv=_venv(values, env, cwd))
@@ -340,8 +340,13 @@ def _distinct(key: str, pairs: Iterable[tuple[str, str]], values: Values) -> tup
     return result
 
 
-def _refuse_contradictions(values: Values) -> None:
-    """Options that cannot both be obeyed are an error, wherever they came from."""
+def _refuse_contradictions(values: Values, words: Sequence[str]) -> None:
+    """Options that cannot both be obeyed are an error, wherever they came from.
+
+    Of other toggles the last one counts; what is checked must not depend on an order (H1, as pip).
+    """
+    if {"--require-hashes", "--no-require-hashes"} <= set(words):
+        raise InputError("conflicting-options", "--require-hashes and --no-require-hashes exclude each other")
     for key in ("refresh", "refresh-package"):
         if values.of(key) and values.of("offline"):
             raise InputError(

@@ -224,7 +224,7 @@ async def cache(context: Context, call: CacheCall) -> int:
     elif call.action == "list":
         output.show({"cache": where, "artifacts": await store.listing()}, render_cache_list)
     elif call.action == "clean":
-        output.show(await store.clean(call.names), render_cache_clean)
+        output.show(await store.clean(call.names), render_cache_clean, news=True)
     else:
         started = time.perf_counter()
         report = await store.verify(True, _VerifyProgress(output))

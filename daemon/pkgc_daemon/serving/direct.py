@@ -12,7 +12,6 @@ import urllib.parse
 
 from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.fetching.directurls import DirectUrls
-from pkgc_daemon.fetching.flights import Fetcher
 from pkgc_daemon.fetching.urlmemory import UrlState
 from pkgc_daemon.installing.records import direct_url, file_url
 from pkgc_daemon.redaction import redact
@@ -22,7 +21,6 @@ from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import (
     ArchiveSource,
     Artifact,
-    Digest,
     DirectorySource,
     Interpreter,
     Origin,
@@ -46,14 +44,12 @@ class DirectSources:
 
     Args:
         store: what is there already.
-        fetcher: bytes that a hash names.
-        direct_urls: bytes of which only the URL is known.
+        direct_urls: archives by their URL, or by the hash that is given for it.
         builder: wheels of everything that is none.
     """
 
-    def __init__(self, store: Store, fetcher: Fetcher, direct_urls: DirectUrls, builder: Builder) -> None:
+    def __init__(self, store: Store, direct_urls: DirectUrls, builder: Builder) -> None:
         self._store = store
-        self._fetcher = fetcher
         self._direct_urls = direct_urls
         self._builder = builder
 
@@ -90,7 +86,8 @@ class DirectSources:
         )
         if not current.asked:
             reporter.warning(
-                f"{redact(source.url)} was not asked whether it changed (--offline): using what it was last",
+                f"{redact(source.url)} was not asked whether it changed (--offline): "
+                "using what was there last",
                 "not-revalidated",
             )
         await self._store.record_origin(
@@ -183,6 +180,8 @@ class DirectSources:
         reporter: Reporter,
     ) -> Obtained:
         filename, origin = archive_name(source.url), archive_origin(source)
+        if is_source_archive(filename) and (before := await self._built_before(wanted, source, asking)):
+            return before
         artifact, came_from = await self._archive(wanted, source, state, asking, reporter)
         found = SourceState(artifact.digests, asked=state.asked)
         record = direct_url(source, found, asking.settings_for(wanted))
@@ -192,20 +191,30 @@ class DirectSources:
                 artifact, filename
             )
             return Obtained(wanted, tree, origin, came_from, artifact.digests, direct_url=record)
-        buildable = Buildable(
-            "archive",
-            f"sha256:{artifact.sha256}",
-            filename,
-            str(artifact.path),
-            filename,
-            subdirectory=source.subdirectory,
-            origin=origin,
-        )
+        buildable = _of_archive(source, artifact.sha256, str(artifact.path))
         with self._store.lease([artifact.sha256]):
             built = await self._builder.wheel(buildable, asking, asking.settings_for(wanted), wanted)
         tree = await built_tree(self._store, built)
         made: CameFrom = "store" if built.from_cache else "build"
         return Obtained(wanted, tree, origin, made, artifact.digests, built=True, direct_url=record)
+
+    async def _built_before(self, wanted: Wanted, source: ArchiveSource, asking: Asking) -> Obtained | None:
+        """What was built of a source archive that was evicted, when a digest says that it is the one."""
+        settings = asking.settings_for(wanted)
+        for digest in sorted(wanted.hashes or source.integrity):
+            sha256 = self._store.sha256_of(digest)
+            if sha256 is None or self._store.artifact(sha256) is not None or source.size is not None:
+                continue
+            digests = self._store.digests(sha256)
+            if not source.integrity <= digests:
+                continue
+            built = await self._builder.known(_of_archive(source, sha256), asking, settings, wanted)
+            if built is not None:
+                tree = await built_tree(self._store, built)
+                record = direct_url(source, SourceState(digests), settings)
+                origin = archive_origin(source)
+                return Obtained(wanted, tree, origin, "store", digests, built=True, direct_url=record)
+        return None
 
     async def _archive(
         self,
@@ -216,39 +225,17 @@ class DirectSources:
         reporter: Reporter,
     ) -> tuple[Artifact, CameFrom]:
         """The bytes: by hash from the store, wherever they came from once; else by URL."""
-        filename = archive_name(source.url)
-        allowed = wanted.hashes or frozenset(one for one in state.digests if one.algorithm == "sha256")
-        await self._store.settle(allowed)
-        for digest in sorted(decisive(allowed)):
-            sha256 = self._store.sha256_of(digest)
-            held = await self._store.held(sha256) if sha256 is not None else None
-            if held is not None and _agrees(held, source.integrity):
-                if source.size is not None and held.size != source.size:
-                    continue
-                return held, "store"
-        if asking.mode == "offline" and source.path is None:
-            raise PkgcError(
-                "not-in-cache",
-                f"{redact(source.url)} is not in the cache, and --offline forbids to download it",
-                hint="run once without --offline",
-            )
-        if allowed and not any(one.algorithm == "sha256" for one in allowed):
-            held = await self._store.find_by_any(allowed, filename)
-            if held is not None and _agrees(held, source.integrity):
-                return held, "store"
-        artifact = await self._fetcher.fetch(
+        current = await self._direct_urls.current(
             source.url,
-            allowed=allowed,
-            advertised=source.integrity,
+            integrity=source.integrity,
             size=source.size,
-            exact_size=source.size is not None,
-            filename=filename,
+            filename=archive_name(source.url),
             options=asking.options,
             reporter=reporter,
+            mode=asking.mode,
+            allowed=wanted.hashes or frozenset(one for one in state.digests if one.algorithm == "sha256"),
         )
-        await self._store.remember_digests(artifact)
-        await self._store.record_origin(artifact.sha256, archive_origin(source), filename)
-        return artifact, "network"
+        return current.artifact, current.came_from
 
     async def _obtain_tree(
         self, wanted: Wanted, source: DirectorySource | VcsSource, state: SourceState, asking: Asking
@@ -298,6 +285,28 @@ def archive_name(url: str) -> str:
     return name
 
 
+def expected_version(wanted: Wanted) -> str:
+    """The version as far as it shows before anything is opened or built; '' when it does not."""
+    if wanted.version or not isinstance(wanted.source, ArchiveSource):
+        return wanted.version
+    wheel = parse_wheel(archive_name(wanted.source.url))
+    return str(wheel.version) if wheel is not None else ""
+
+
+def _of_archive(source: ArchiveSource, sha256: str, path: str = "") -> Buildable:
+    """A source archive as the builder takes it; without a path only what was built before can be had."""
+    filename = archive_name(source.url)
+    return Buildable(
+        "archive",
+        f"sha256:{sha256}",
+        filename,
+        path,
+        filename,
+        subdirectory=source.subdirectory,
+        origin=archive_origin(source),
+    )
+
+
 def archive_origin(source: ArchiveSource) -> Origin:
     """Where an archive comes from."""
     return Origin("path" if source.path is not None else "url", redact(source.url))
@@ -343,9 +352,3 @@ def check_identity(wanted: Wanted, name: str, version: str) -> None:
             f"{wanted.text or wanted.name}: its content is {name} {version}, the lock wants {wanted.version}",
             hint="lock again",
         )
-
-
-def _agrees(artifact: Artifact, integrity: frozenset[Digest]) -> bool:
-    """Whether every digest that must match is known to; what is not known has to be computed elsewhere."""
-    known = {one.algorithm: one for one in artifact.digests}
-    return all(known.get(one.algorithm) == one for one in integrity)

@@ -18,7 +18,7 @@ from pkgc_daemon.inputs.wanted import missing_hash_error, select_wanted
 from pkgc_daemon.vocabulary import STRONG_ALGORITHMS, Digest, SourceState, Wanted
 
 from .asking import Asking, Mode, Obtained
-from .calls import InputCall
+from .calls import InputCall, SyncCall
 from .context import Context
 from .reading import Remembered, Sources
 from .targets import Target
@@ -45,7 +45,7 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
     sources = call.sources or await reader.default_sources(context.world, call.cwd)
     asked = Sources(tuple(sources), call.constraints, call.cwd, call.no_binary, call.only_binary)
     early = context.index_options(call, RequirementsInput(), None)
-    remembered = await reader.read(context.world, asked, context.text_fetcher(early))
+    remembered = await reader.read(context.world, asked, context.text_fetcher(early, offline=call.offline))
     pip = await context.pip_configuration(call, remembered.given, target)
     lock = await _lock(context, call, remembered, target, pip)
     for warning in dict.fromkeys((*remembered.given.warnings, *lock.warnings)):
@@ -70,9 +70,16 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
         call.no_build,
         not call.no_build_isolation,
         call.config_settings,
+        _reinstall(call),
         target,
     )
     return lock, asking
+
+
+def _reinstall(call: InputCall) -> bool | frozenset[str]:
+    if not isinstance(call, SyncCall):
+        return False
+    return True if call.reinstall else call.reinstall_packages
 
 
 def choice_of(call: InputCall, remembered: Remembered) -> LockChoice:
@@ -172,7 +179,7 @@ async def look_at(context: Context, lock: Lock, asking: Asking) -> Asked:
     if names and asking.given.lines:
         # Now that every line has a name, constraints and further lines of the same project find it.
         asked.wanted = select_wanted(
-            asking.given, asking.interpreter.markers, require_hashes=lock.hash_mode or None, names=names
+            asking.given, asking.interpreter.markers, require_hashes=lock.hash_mode, names=names
         ).wanted
     else:
         asked.wanted = tuple(named.get(id(wanted), wanted) for wanted in lock.wanted)

@@ -9,16 +9,20 @@ followed by the next.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from functools import partial
+from urllib.parse import urlsplit
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.directurls import DirectUrls
 from pkgc_daemon.fetching.flights import Fetcher
+from pkgc_daemon.fetching.verdicts import of_lock
 from pkgc_daemon.installing.reasons import TELLING, Served
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.selection.candidates import Choice, StoredChoice, offline_choice, python_allowed, source_urls
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.listed import listed_choice, nothing_listed
+from pkgc_daemon.store.digests import learn
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import (
     STRONG_ALGORITHMS,
@@ -123,8 +127,7 @@ class Obtainer:
         Raises:
             PkgcError: no candidate.
         """
-        await self._store.settle(wanted.hashes)
-        stored = self._stored_choice(wanted, asking)
+        stored = await self._stored(wanted, asking)
         if stored.use is not None:
             return self._origin(self._store.sha256_of(stored.use) or ""), "store"
         if not ask:
@@ -139,7 +142,7 @@ class Obtainer:
             return None, "network"
         first = choice.candidates[0]
         await self._store.settle(first.hashes)
-        if self._held(wanted, first) is None:
+        if await self._held(wanted, first) is None:
             return first.origin, "network"
         return first.origin, "build" if first.is_sdist else "store"
 
@@ -149,16 +152,35 @@ class Obtainer:
         Raises:
             PkgcError: no candidate.
         """
-        await self._store.settle(wanted.hashes)
-        stored = self._stored_choice(wanted, asking)
+        stored = await self._stored(wanted, asking)
         if stored.use is not None:
             sha256 = self._store.sha256_of(stored.use)
         else:
             choice = await self._choice(wanted, asking, reporter)
             first = choice.candidates[0] if choice.candidates else None
-            held = self._held(wanted, first) if first is not None and not first.is_sdist else None
+            held = await self._held(wanted, first) if first is not None and not first.is_sdist else None
             sha256 = held.sha256 if held is not None else None
         return await self._store.load_tree(sha256) if sha256 else None
+
+    async def _stored(self, wanted: Wanted, asking: Asking) -> StoredChoice:
+        """What the store alone can say, whatever algorithm the lock uses."""
+        await self._store.settle(wanted.hashes)
+        await learn(self._store, wanted)
+        stored = self._stored_choice(wanted, asking)
+        digest = stored.use or stored.fallback
+        if digest is not None and await self._only_built(self._store.sha256_of(digest) or ""):
+            return StoredChoice(None, None, "")
+        return stored
+
+    async def _only_built(self, sha256: str) -> bool:
+        """Whether these bytes were made here, and nobody ever offered them as a file.
+
+        A local build is another thing than a file of an index (and another user's): it answers for its
+        source's hash (H10), not for its own.
+        """
+        if any(urlsplit(origin.url).path.endswith(".whl") for origin, _ in self._store.origins(sha256)):
+            return False
+        return await self._store.build_of(sha256) is not None
 
     def _has(self, digest: Digest) -> bool:
         """Whether the store can serve this digest: by the original file, or by the tree alone."""
@@ -220,8 +242,7 @@ class Obtainer:
         Raises:
             PkgcError: no candidate, none with an allowed hash, or it could not be had.
         """
-        await self._store.settle(wanted.hashes)
-        stored = self._stored_choice(wanted, asking)
+        stored = await self._stored(wanted, asking)
         unfit: PkgcError | None = None
         if stored.use is not None:
             try:
@@ -296,7 +317,7 @@ class Obtainer:
         """
         choice = await self._choice(wanted, asking, reporter)
         first = choice.candidates[0]
-        artifact = await self._known(wanted, first)
+        artifact = await self._known(wanted, first, asking, reporter)
         if artifact is None:
             artifact, _ = await self._current(first, asking, reporter)
         return artifact.digests
@@ -307,8 +328,11 @@ class Obtainer:
         Raises:
             PkgcError: of `NOT_SERVED`: the index does not have it; others: it cannot be asked.
         """
+        asking = replace(asking, no_build=False)  # what is installed already needs no build
         choice = await self._choice(wanted, asking, reporter)
         advertised = choice.advertised
+        if wanted.source is not None:  # a lock chooses one file; what it says of the others tells nothing
+            advertised = choice.candidates[0].hashes
         if not decisive(advertised) and choice.candidates:
             # The index says nothing of the bytes: only they can tell whether they are the same.
             first = choice.candidates[0]
@@ -357,8 +381,12 @@ class Obtainer:
         attempts: Attempts,
         reporter: Reporter,
     ) -> Obtained:
-        artifact = await self._known(wanted, candidate)
+        artifact = await self._known(wanted, candidate, asking, reporter)
         came_from: CameFrom = "store"
+        if artifact is None and candidate.is_sdist:
+            before = await self._evicted_source(wanted, candidate, asking)
+            if before is not None:
+                return before
         if artifact is None and not wanted.hashes and not decisive(candidate.hashes):
             artifact, came_from = await self._current(candidate, asking, reporter)
             attempts.fetched += came_from == "network"
@@ -440,21 +468,41 @@ class Obtainer:
             return ()
         return choice.candidates
 
-    def _held(self, wanted: Wanted, candidate: Candidate) -> Artifact | None:
+    async def _held(self, wanted: Wanted, candidate: Candidate) -> Artifact | None:
         """The candidate's bytes, when the store has them: told by a digest that the index advertises.
 
-        Only a strong digest tells: bytes with another file's md5 can be made, and cached, by anybody.
+        Only a strong digest tells: bytes with another file's md5 can be made, and cached, by anybody. Of a
+        wheel the tree is enough: its file is evicted first.
         """
         for digest in decisive(candidate.hashes):
-            artifact = self._store.find(digest)
+            sha256 = self._store.sha256_of(digest)
+            if sha256 is None:
+                continue
+            artifact = self._store.artifact(sha256)
+            if artifact is None and not candidate.is_sdist:
+                artifact = await self._store.held(sha256)
             if artifact is not None and (not wanted.hashes or wanted.hashes & artifact.digests):
                 return artifact
         return None
 
-    async def _known(self, wanted: Wanted, candidate: Candidate) -> Artifact | None:
-        """As `_held`, and bytes that the store has under other digests than those that are asked for now."""
+    async def _known(
+        self, wanted: Wanted, candidate: Candidate, asking: Asking, reporter: Reporter
+    ) -> Artifact | None:
+        """As `_held`, and bytes that the store has under other digests than those that are asked for now.
+
+        What a lock says of a file must all be true (P2), its size too.
+        """
+        if isinstance(wanted.source, FilesSource):
+            return await self._direct_urls.stored(
+                candidate.url,
+                integrity=candidate.hashes,
+                size=candidate.size if candidate.exact_size else None,
+                filename=candidate.filename,
+                options=asking.options,
+                reporter=reporter,
+            )
         await self._store.settle(candidate.hashes | wanted.hashes)
-        held = self._held(wanted, candidate)
+        held = await self._held(wanted, candidate)
         if held is not None:
             return held
         asked = decisive(candidate.hashes) or wanted.hashes
@@ -462,16 +510,32 @@ class Obtainer:
             return None
         return await self._store.find_by_any(asked, candidate.filename)
 
+    async def _evicted_source(self, wanted: Wanted, candidate: Candidate, asking: Asking) -> Obtained | None:
+        """What was built of a source archive that the store does not have any more, but knows."""
+        for digest in decisive(candidate.hashes):
+            sha256 = self._store.sha256_of(digest)
+            if sha256 is None:
+                continue
+            digests = self._store.digests(sha256)
+            if candidate.hashes <= digests and (not wanted.hashes or wanted.hashes & digests):
+                return await self._built_before(wanted, sha256, candidate.filename, candidate.origin, asking)
+        return None
+
     async def _fetch(
         self, wanted: Wanted, candidate: Candidate, asking: Asking, reporter: Reporter
     ) -> Artifact:
-        return await self._fetcher.fetch(
-            candidate.url,
-            allowed=wanted.hashes,
-            advertised=candidate.hashes,
-            size=candidate.size,
-            exact_size=candidate.exact_size,
-            filename=candidate.filename,
-            options=asking.options,
-            reporter=reporter,
-        )
+        try:
+            return await self._fetcher.fetch(
+                candidate.url,
+                allowed=wanted.hashes,
+                advertised=candidate.hashes,
+                size=candidate.size,
+                exact_size=candidate.exact_size,
+                filename=candidate.filename,
+                options=asking.options,
+                reporter=reporter,
+            )
+        except PkgcError as error:
+            if error.code != "advertised-hash-mismatch" or wanted.source is None:
+                raise
+            raise of_lock(error, candidate.url) from error

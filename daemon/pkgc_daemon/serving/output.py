@@ -181,8 +181,9 @@ class Output:
         transfer = self._live.finished(key)
         if transfer is not None and self._announced.pop(id(transfer), None) is not None:
             took = format_duration(self._clock() - transfer.started_at)
-            # Less than the whole: an error follows, or another attempt.
-            if transfer.total is None or transfer.done >= transfer.total:
+            # Nothing, or less than the whole: an error follows, or another attempt.
+            came = transfer.done > 0 or transfer.unit != "byte"
+            if came and (transfer.total is None or transfer.done >= transfer.total):
                 amount = (
                     counted(transfer) if transfer.unit == "byte" else plural(transfer.done, transfer.unit)
                 )
@@ -278,10 +279,16 @@ class Output:
         for _, _, line in sorted(lines):
             self._say(line)
 
-    def show(self, data: Mapping[str, Any], render: Callable[[Mapping[str, Any], Style], str]) -> None:
-        """Print `data` as JSON, or what `render` (see `tables`) makes of it; -q does not hide it."""
+    def show(
+        self,
+        data: Mapping[str, Any],
+        render: Callable[[Mapping[str, Any], Style], str],
+        *,
+        news: bool = False,
+    ) -> None:
+        """Print `data` as JSON, or what `render` (see `tables`) makes of it; -q hides only `news`."""
         self._document = dict(data)
-        if not self._json:
+        if not self._json and not (news and self._verbosity < 0):
             self._write(STDOUT, render(data, self.style))
 
     def error(self, error: PkgcError) -> None:
@@ -328,7 +335,8 @@ class Output:
     def _change(self, sign: str, package: InstalledPackage | RemovedPackage, reason: str) -> str:
         color = {"+": "green", "-": "red", "~": "yellow"}[sign]
         text = f" {self.style(color, sign)} {self.style('bold', harmless(package.name))}"
-        text += self.style("dim", f"=={harmless(package.version)}")
+        if package.version:  # else only a build will tell
+            text += self.style("dim", f"=={harmless(package.version)}")
         # The plan's reasons begin with what the line says already.
         reason = reason.removeprefix(f"{package.name} {package.version}: ")
         return f"{text} {self.style('dim', f'({harmless(reason)})')}" if reason else text

@@ -89,7 +89,7 @@ class Services:
             timeout=config.build.get("timeout"),
         )
         self.obtainer = Obtainer(store, self._selector, self._fetcher, direct_urls, self.builder)
-        self.direct = DirectSources(store, self._fetcher, direct_urls, self.builder)
+        self.direct = DirectSources(store, direct_urls, self.builder)
         self.builder.connect(self._obtain_for_build)
         self.noted: dict[str, Lock] = {}
         """Environment -> the lock whose requests were noted last (`remembering`)."""

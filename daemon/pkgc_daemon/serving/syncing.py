@@ -16,6 +16,7 @@ from .asking import Asking, CameFrom, Obtained
 from .attempts import NOT_SERVED
 from .calls import FetchCall, SyncCall
 from .context import Context
+from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
 from .remembering import remember_requests
@@ -136,7 +137,7 @@ async def _scan(context: Context, target: Target) -> Mapping[str, Any]:
 async def _served(
     context: Context, wanted: Sequence[Wanted], installed: Sequence[Installed], asking: Asking
 ) -> Mapping[str, Served]:
-    """For unhashed pins that are installed with a recorded hash: what the index has for them now.
+    """For unhashed pins that are installed with a recorded hash: what the index, or the lock's URL, has now.
 
     A pin whose index cannot be asked is left out: what is installed is then kept.
 
@@ -148,7 +149,7 @@ async def _served(
         one
         for one in wanted
         if not one.hashes
-        and one.source is None
+        and one.direct is None
         and one.name in recorded
         and recorded[one.name].version == one.version
     ]
@@ -289,7 +290,7 @@ async def _only_say(
         await context.services.prepare(asked.asking.options)
     expected = await together(_expected(context, add.wanted, asked, ask=call.dry_run) for add in plan.add)
     for add, (origin, came_from) in zip(plan.add, expected, strict=True):
-        name, version = add.wanted.name, add.wanted.version
+        name, version = add.wanted.name, expected_version(add.wanted)
         installed.append(InstalledPackage(name, version, origin, None, came_from, add.reason))
     removed = _removed(plan)
     output.sync_result(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.selection.filenames import parse_wheel
+from pkgc_daemon.selection.filenames import cut_filename, normalize, parse_wheel
 from pkgc_daemon.store.facts import ORIGIN_KINDS, Facts
 from pkgc_daemon.store.layout import is_sha256
 from pkgc_daemon.store.schema import MIGRATIONS, trim
@@ -90,6 +90,8 @@ class Catalog:
         """Digest -> (source, file name), sources in the order in which they were heard."""
         self._named: dict[str, set[str]] = {}
         """File name -> digests of bytes that ever had it."""
+        self._names: dict[str, set[str]] = {}
+        """Normalized project -> its file names in `_named`."""
         self.facts = Facts(self.ask, self.post)
         self.write_error: str | None = None
         self.rebuilt = False
@@ -129,6 +131,15 @@ class Catalog:
         """The artifacts that had this file name somewhere."""
         return [self.artifacts[one] for one in self._named.get(filename, ()) if one in self.artifacts]
 
+    def names_of(self, project: str) -> frozenset[str]:
+        """The file names that bytes of a project (normalized) ever had."""
+        return frozenset(self._names.get(project, ()))
+
+    def _name(self, filename: str, sha256: str) -> None:
+        if filename not in self._named and (pieces := cut_filename(filename)) is not None:
+            self._names.setdefault(normalize(pieces.project), set()).add(filename)
+        self._named.setdefault(filename, set()).add(sha256)
+
     # -- writing ---------------------------------------------------------------------------------------
 
     def post(self, job: Job) -> None:
@@ -138,7 +149,7 @@ class Catalog:
     def put_artifact(self, row: ArtifactRow, digests: Iterable[Digest]) -> None:
         """Add or replace an artifact, and the other digests under which it was verified."""
         self.artifacts[row.sha256] = row
-        self._named.setdefault(row.filename, set()).add(row.sha256)
+        self._name(row.filename, row.sha256)
         values = (
             row.sha256,
             row.size,
@@ -205,7 +216,7 @@ class Catalog:
         known = self.origins.setdefault(sha256, set())
         if (origin, filename) not in known:
             known.add((origin, filename))
-            self._named.setdefault(filename, set()).add(sha256)
+            self._name(filename, sha256)
             for lesser in [one for one in known if is_bare(one[0]) and not is_bare(origin)]:
                 known.discard(lesser)
                 gone = (sha256, lesser[0].kind, lesser[0].url, lesser[1])
@@ -346,7 +357,7 @@ class Catalog:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         mirrors = (self.artifacts, self.trees, self.aliases, self.digests, self.origins, self._files)
-        for mirror in (*mirrors, self._named):
+        for mirror in (*mirrors, self._named, self._names):
             mirror.clear()
         try:
             return self._connect()
@@ -380,7 +391,7 @@ class Catalog:
         for row in connection.execute("SELECT * FROM artifacts"):
             artifact = self.artifacts[row[0]] = ArtifactRow(*row)
             _check(artifact.sha256, artifact.filename, artifact.boot)
-            self._named.setdefault(artifact.filename, set()).add(artifact.sha256)
+            self._name(artifact.filename, artifact.sha256)
             _check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
         for row in connection.execute("SELECT * FROM trees"):
             tree = self.trees[row[0]] = TreeRow(*row)
@@ -392,7 +403,7 @@ class Catalog:
         for sha256, kind, url, page, filename in connection.execute("SELECT * FROM origins"):
             if kind not in ORIGIN_KINDS:
                 raise ValueError(f"a row that nobody wrote: the origin {kind!r}")
-            self._named.setdefault(filename, set()).add(sha256)
+            self._name(filename, sha256)
             self.origins.setdefault(sha256, set()).add((Origin(kind, url, page or None), filename))
         said = "SELECT algorithm, hex, page, filename FROM files ORDER BY algorithm, hex, seen"
         for algorithm, value, page, filename in connection.execute(said):

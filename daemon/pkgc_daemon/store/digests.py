@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from pkgc_daemon.fetching.urlmemory import TELLING
+from pkgc_daemon.selection.filenames import Pin, cut_filename
 from pkgc_daemon.store import artifacts
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog
 from pkgc_daemon.store.layout import Layout
-from pkgc_daemon.vocabulary import Artifact, Digest
+from pkgc_daemon.vocabulary import Artifact, Digest, Wanted
 
 #: Artifacts of one file name that are hashed for one question.
 _LOOKED_AT = 8
@@ -46,6 +47,23 @@ async def find_by_any(store: _Store, digests: frozenset[Digest], filename: str) 
         if artifact is not None and artifact.digests & frozenset(asked):
             return artifact
     return None
+
+
+async def learn(store: _Store, wanted: Wanted) -> None:
+    """Compute the digests that a pin asks for, of its files that came into the store by others.
+
+    After it they are decided by the store alone, as if they had come by these digests. A file is hashed once
+    for each algorithm; without anything new to compute it costs a few look-ups.
+    """
+    pin = Pin(wanted)
+    for filename in sorted(store.catalog.names_of(wanted.name)) if wanted.hashes else ():
+        asked = {one for one in wanted.hashes if one.algorithm in TELLING and one.algorithm != "sha256"}
+        asked -= store.catalog.aliases.keys()
+        if not asked:
+            return
+        pieces = cut_filename(filename)
+        if pieces is not None and pin.matches(pieces.version):
+            await find_by_any(store, frozenset(asked), filename)
 
 
 def _missing(store: _Store, row: ArtifactRow, wanted: frozenset[str]) -> frozenset[str]:

@@ -16,7 +16,7 @@ from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
 from pkgc_daemon.archives.wheel import data_path_problem, same_version, unpack_wheel, wheel_identity
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.vocabulary import Manifest
-from tests.support.wheels import BuiltWheel, ZipEntry, make_wheel, record_hash
+from tests.support.wheels import BuiltWheel, ZipEntry, make_wheel, make_zip, record_hash
 
 
 def unpack(wheel: BuiltWheel, tmp_path: Path) -> Manifest:
@@ -128,6 +128,9 @@ BAD: dict[str, Callable[[], BuiltWheel]] = {
     "METADATA of another version": lambda: make_wheel("a", "1", metadata="Name: a\nVersion: 2\n"),
     "METADATA without version": lambda: make_wheel("a", "1", metadata="Name: a\n\nVersion: 1\n"),
     "newer wheel format": lambda: make_wheel("a", "1", wheel_version="2.0"),
+    "newer metadata format": lambda: make_wheel(
+        "a", "1", metadata="Metadata-Version: 3.0\nName: a\nVersion: 1\n"
+    ),
     "no wheel format": lambda: make_wheel("a", "1", wheel="Root-Is-Purelib: true\n"),
     "no root": lambda: make_wheel("a", "1", wheel="Wheel-Version: 1.0\n"),
     "file name of another project": lambda: make_wheel("a", "1", filename="b-1-py3-none-any.whl"),
@@ -213,6 +216,47 @@ def test_good_oddities_are_accepted(tmp_path: Path) -> None:
     for number, wheel in enumerate(wheels):
         manifest = unpack(wheel, tmp_path / str(number))
         assert f"{manifest.dist_info}/RECORD" in {entry.path for entry in manifest.files}
+
+
+def test_formats_of_a_newer_minor_version_are_noted(tmp_path: Path) -> None:
+    """W2, B4: the wheel is installed, and whoever does that hears that not all of it may be understood."""
+    metadata = "Metadata-Version: 2.99\nName: a\nVersion: 1\n"
+    newer = unpack(make_wheel("a", "1", wheel_version="1.9", metadata=metadata), tmp_path / "newer")
+    assert [text.partition(" is")[0] for text in newer.newer] == [
+        "Wheel-Version 1.9",
+        "Metadata-Version 2.99",
+    ]
+    assert manifest_from_bytes(manifest_to_bytes(newer)) == newer
+    assert unpack(make_wheel("a", "1"), tmp_path / "known").newer == ()
+
+
+@pytest.mark.parametrize("mode", [0, 0o200, 0o444, 0o600, 0o644, 0o755, 0o4711, 0o6777])
+def test_modes_of_the_archive_decide_only_what_is_executable(mode: int, tmp_path: Path) -> None:
+    """W10: a file of mode 000 must be readable, and nothing that an archive says makes a setuid program."""
+    content = b"x"
+    name = "a-1.dist-info"
+    record = f"a.py,{record_hash(content)},1\n{name}/METADATA,%s,\n{name}/WHEEL,%s,\n{name}/RECORD,,\n"
+    texts = [b"Name: a\nVersion: 1\n", b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"]
+    entries = [ZipEntry("a.py", content, 0o100000 | mode)]
+    for file, text in zip(("METADATA", "WHEEL"), texts, strict=True):
+        entries.append(ZipEntry(f"{name}/{file}", text))
+    entries.append(ZipEntry(f"{name}/RECORD", (record % tuple(map(record_hash, texts))).encode()))
+    data = make_zip(entries)
+    wheel = BuiltWheel("a-1-py3-none-any.whl", data, hashlib.sha256(data).hexdigest())
+    (entry,) = (one for one in unpack(wheel, tmp_path).files if one.path == "a.py")
+    found = stat.S_IMODE((tmp_path / "out" / "a.py").stat().st_mode)
+    assert entry.executable is bool(mode & 0o111)
+    assert oct(found) == oct(0o555 if mode & 0o111 else 0o444)
+
+
+def test_entry_points_are_read_as_the_specification_says(tmp_path: Path) -> None:
+    """E1: names keep their case, only '=' ends them, blanks do not count, and extras are ignored."""
+    text = "[console_scripts]\nTool=a:b\ntool = c.d : e\n[gui_scripts]\n  xx:y =  é.f:g.h [one, two]  \n"
+    manifest = unpack(make_wheel("a", "1", entry_points=text), tmp_path / "right")
+    assert manifest.console_scripts == (("Tool", "a:b"), ("tool", "c.d:e"))
+    assert manifest.gui_scripts == (("xx:y", "é.f:g.h"),)
+    latin = make_wheel("a", "1", entry_points=b"[console_scripts]\nx = \xe9:f\n")
+    assert "is not UTF-8" in refused(latin, tmp_path / "latin").message
 
 
 def test_signatures_of_record_need_no_line(tmp_path: Path) -> None:

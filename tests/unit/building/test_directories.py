@@ -312,3 +312,43 @@ def test_looking_is_quick(tmp_path: Path) -> None:
         fingerprint_tree(str(tmp_path), str(tmp_path))
         times.append(time.perf_counter() - began)
     assert min(times) < 0.3
+
+
+def test_a_folder_behind_a_link_counts(tree: Path, tmp_path: Path) -> None:
+    """Else an edit of shared sources, linked into the project, is never built; and a circle never ends."""
+    shared = tmp_path / "shared"
+    (shared / "deep").mkdir(parents=True)
+    (shared / "deep" / "module.py").write_text("a = 1\n")
+    (shared / "back").symlink_to(tree)
+    (shared / "again").symlink_to(shared)
+    (tree / "linked").symlink_to(shared)
+    before = look(tree)
+    assert before == look(tree)
+    (shared / "deep" / "module.py").write_text("a = 1000\n")
+    assert look(tree) != before
+
+
+DYNAMIC = SETUPTOOLS.replace('version = "1.0"', 'dynamic = ["version"]')
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "changed", "content", "counts"),
+    [
+        (SETUPTOOLS, "src/demo/__init__.py", "a = 77\n", False),
+        (SETUPTOOLS, "src/demo/fast.c", "int x;", True),
+        (SETUPTOOLS, "src/other/__init__.py", "", True),
+        (DYNAMIC, "src/demo/__init__.py", "__version__ = '2.0'\n", True),
+        (DYNAMIC, "src/demo/version.txt", "2.0\n", True),
+    ],
+)
+def test_what_an_editable_install_depends_on(
+    tree: Path, pyproject: str, changed: str, content: str, counts: bool
+) -> None:
+    """Code shows through; a version in another file, compiled code and new packages do not."""
+    (tree / "pyproject.toml").write_text(pyproject)
+    before = look(tree, editable=True)
+    assert before == look(tree, editable=True)
+    path = tree / changed
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    assert (look(tree, editable=True) != before) is counts

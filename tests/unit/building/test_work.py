@@ -103,20 +103,23 @@ def test_leftovers_of_killed_clients_are_swept(temporary: Path) -> None:
     """Else every killed client leaves a source tree and an environment in /tmp for ever."""
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
     pid = int(ended.stdout)
-    dead, young, alive, elsewhere, recycled = (Path(begin_build({})["work"]) for _ in range(5))
-    (dead / "source").mkdir()
+    dead, killed, log, alive, elsewhere, recycled = (Path(begin_build({})["work"]) for _ in range(6))
+    (killed / "source").mkdir()
+    (log / LOG).write_text("why it failed")
     _age(dead, pid=pid)
     _age(alive)
     _age(elsewhere, pid=pid, pids="pid:[1]")
     _age(recycled, started="1")
-    marker = json.loads((young / MARKER).read_text())
-    (young / MARKER).write_text(json.dumps(marker | {"pid": pid}))
+    for young in (killed, log):
+        marker = json.loads((young / MARKER).read_text())
+        (young / MARKER).write_text(json.dumps(marker | {"pid": pid}))
     foreign = temporary / "pkgc-build-foreign"
     foreign.mkdir()
     begin_build({})
     assert not dead.exists()
     assert not recycled.exists(), "another process has the number of the one that is gone"
-    assert young.exists()
+    assert not killed.exists(), "nobody waits for what was being built there"
+    assert log.exists(), "a log can be read for a day"
     assert alive.exists()
     assert elsewhere.exists(), "its number means another process in its container"
     assert foreign.exists()

@@ -142,6 +142,9 @@ def test_a_wheel_built_from_an_sdist_has_the_sdists_hashes(tmp_path: Path) -> No
     assert found.hashes == {Digest("sha256", SHA)}
     assert found.origin == Origin("index", "https://h/d-1.0.tar.gz", "https://i.example/simple/")
     assert (found.direct, found.settings) == (False, "s1")
+    told["pkgc"] = {"index": "https://i.example/simple/", "built": True}
+    found = installed(tmp_path, "provenance_url.json", told)
+    assert found.settings == "", "else it cannot be told from a wheel, which no settings change"
 
 
 def test_direct_url_wins_over_provenance(tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ async def test_a_wrong_hash_is_an_error_with_both_values_and_nothing_is_kept(
     assert bench.published == []
     assert bench.leftovers() == []
     assert len(server.log) == 1
+    assert bench.reporter.counts == {"downloaded_files": 1, "downloaded_bytes": len(SMALL)}
 
 
 async def test_a_lie_of_the_index_about_the_hash_is_an_error_of_its_own(
@@ -208,6 +209,15 @@ async def test_an_exact_size_is_checked_before_the_body_is_read(server: IndexSer
     assert "17" in (error.context or "")
     assert bench.reporter.counts.get("downloaded_bytes", 0) == 0
     error = await bench.fails(url, size=17, exact_size=True, filename="chunked.whl")
+    assert bench.published == []
+
+
+async def test_an_exact_size_is_checked_of_what_arrived(server: IndexServer, bench: Bench) -> None:
+    """A server that does not say how much it sends must not get around the size of a lock."""
+    url = server.add(BIG, NAME)
+    server.behave(NAME, Behaviour(chunked=True))
+    error = await bench.fails(url, size=len(BIG) + 1, exact_size=True)
+    assert error.code == "size-mismatch"
     assert bench.published == []
 
 
@@ -273,6 +283,16 @@ async def test_a_206_with_another_offset_is_discarded(server: IndexServer, bench
     url = server.add(BIG, NAME)
     server.behave(NAME, Behaviour(truncate_after=1_000_000), Behaviour(range_shift=-10))
     assert (await bench.get(url, digest(BIG))).path.read_bytes() == BIG
+    assert ranges(server) == [None, "bytes=1000000-", None]
+
+
+async def test_a_206_with_another_offset_is_discarded_without_a_hash_too(
+    server: IndexServer, bench: Bench
+) -> None:
+    """Where no hash would tell, a file with ten bytes twice would be published."""
+    url = server.add(BIG, NAME)
+    server.behave(NAME, Behaviour(truncate_after=1_000_000), Behaviour(range_shift=-10))
+    assert (await bench.get(url)).path.read_bytes() == BIG
     assert ranges(server) == [None, "bytes=1000000-", None]
 
 

@@ -139,9 +139,9 @@ async def test_h9_the_error_has_lines_to_paste() -> None:
         "every requirement (and 2 more)"
     )
     assert (error.context or "").splitlines() == [
-        f"r.txt:1: a==1 ; os_name == 'posix' {A} {B}",
-        f"r.txt:3: u @ https://example.org/u.zip {B}",
-        "r.txt:4: c==3",
+        f"a==1 ; os_name == 'posix' {A} {B}  # r.txt:1",
+        f"u @ https://example.org/u.zip {B}  # r.txt:3",
+        "c==3  # r.txt:4",
     ]
     assert error.hint is not None
     assert "trust" in error.hint

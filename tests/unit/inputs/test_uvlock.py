@@ -143,6 +143,12 @@ def test_forks() -> None:
     assert wanted.source.index == "https://j/simple"
 
 
+def test_packages_under_their_old_name() -> None:
+    """Locks of the first versions of uv, which call packages distributions, still install something."""
+    text = project(deps="a") + package("a")
+    assert names(text.replace("[[package]]", "[[distribution]]")) == "a"
+
+
 def test_dangling_and_ambiguous_dependencies() -> None:
     """A lock with a hole is refused, by the name of what is missing: a part of it is no environment."""
     assert "'ghost'" in refused("invalid-lock", project(deps="ghost")).message
@@ -465,6 +471,13 @@ def test_what_is_no_lock(text: str, line: str) -> None:
         parse_uvlock(HEAD.encode() + text.encode("latin-1"), "/w/uv.lock", "uv.lock", None)
     assert caught.value.code == "invalid-lock"
     assert f"uv.lock{line}" in caught.value.message
+
+
+def test_a_lock_of_nothing_empties_no_environment() -> None:
+    """A lock that was cut off after its header is valid TOML: it must not count as a wish for nothing."""
+    with pytest.raises(InputError) as caught:
+        parse_uvlock(HEAD.encode(), "/w/uv.lock", "uv.lock", None)
+    assert caught.value.code == "invalid-lock"
 
 
 MUTATED = (CONFLICTS + TORCH).encode()

@@ -45,6 +45,7 @@ def full_wheel() -> BuiltWheel:
             "scripts/shell": "#!/bin/sh\necho shell\n",
             "scripts/ready": "#!/bin/sh\necho ready\n",
             "scripts/full-command": "#!python\n# made by setuptools\n",
+            "scripts/full-gui-script.py": "#!python\n# made by setuptools\n",
             "data/share/man/man1/full.1": "man",
             "data/etc/full.conf": "conf",
             "headers/full.h": "int x;",
@@ -115,6 +116,9 @@ def test_record_lists_and_hashes_every_file(env: Env) -> None:
     assert listed <= files
     assert list(mismatches(str(env.prefix), str(env.site), lines)) == []
     assert [line.path for line in lines if not line.hash] == [f"{info.name}/RECORD"]
+    *written, last = (info / "RECORD").read_text().splitlines()
+    assert written == sorted(written)
+    assert last == f"{info.name}/RECORD,,"
     assert json.loads((info / "provenance_url.json").read_text())["pkgc"]["index"].startswith("https:")
     assert (info / "INSTALLER").read_text() == "pkgc\n"
 

@@ -54,6 +54,15 @@ def test_scripts_start_wherever_the_environment_lies(tmp_path: Path, folder: str
         subprocess.run([other.path, "-I", "-W", "error", "-c", code], check=True)
 
 
+def test_a_shebang_is_direct_only_up_to_127_bytes() -> None:
+    """E3: newer kernels read more of the line, and would hide on this machine what fails on another."""
+    longest = "/" + "x" * 123
+    assert shebang(longest) == f"#!{longest}\n".encode()
+    assert len(shebang(longest)) == 127
+    assert shebang(longest + "x").startswith(b"#!/bin/sh\n")
+    assert shebang("/with blank").startswith(b"#!/bin/sh\n")
+
+
 def test_only_python_shebangs_are_rewritten_and_arguments_dropped() -> None:
     first = shebang("/env/bin/python")
     assert rewritten(b"#!python\nx\n", first) == b"#!/env/bin/python\nx\n"

@@ -92,6 +92,23 @@ def test_unhashed_pin_follows_what_the_index_serves_now(
         assert plan([want()], [one], served=served).is_noop is kept
 
 
+def test_the_reason_names_the_index_that_serves_other_bytes() -> None:
+    """'the index' alone would be read as the one that the package came from."""
+    one = ours(A)
+    assert one.origin is not None
+
+    def reason(*origins: Origin) -> str:
+        served = {"reg": Served(frozenset({B}), frozenset(origins))}
+        return plan([want()], [one], served=served).add[0].reason
+
+    begin = "reg 1.0: installed from index https://a.example/simple/, "
+    other = dataclasses.replace(one.origin, index="https://b.example/simple/")
+    assert reason(one.origin) == f"{begin}which now serves {B}"
+    assert reason(other) == f"{begin}but index https://b.example/simple/ serves {B}"
+    assert reason(Origin("find-links", "file:///w/reg.whl", "/w")) == f"{begin}but /w serves {B}"
+    assert reason() == f"{begin}the index now serves {B}"
+
+
 def test_direct_url_never_satisfies_an_index_pin() -> None:
     direct = have(direct=True, hashes=frozenset({A}), origin=Origin("url", "https://h.example/reg.whl"))
     assert "https://h.example/reg.whl" in plan([want(A)], [direct]).add[0].reason

@@ -535,6 +535,9 @@ def test_settings_of_the_command_line_come_first() -> None:
     assert why(wanted, built, state, settings=(("a", "1"),)) is None
     assert why(wanted, built, state) == "built with other --config-settings"
     assert why(want(None, version="1.0"), from_index(A), settings=FAST) is None, "a wheel of an index"
+    plain = from_index(A, settings="")
+    assert why(want(None, version="1.0"), plain) is None
+    assert why(want(None, version="1.0"), plain, settings=FAST) == "built with other --config-settings"
 
 
 def test_reinstall_is_said_only_where_nothing_else_is_to_be_said() -> None:

@@ -43,6 +43,7 @@ class Indexes:
         self.requests: list[str] = []
         self.fields: dict[str, str] = {}
         self.extra: dict[str, Any] = {}
+        self.page: dict[str, Any] = {}
         self.remembered: list[tuple[str, str, list[tuple[Digest, str]]]] = []
         self.time = 1_000_000.0
 
@@ -70,7 +71,7 @@ class Indexes:
             }
             for name, number in files.items()
         ]
-        body = orjson.dumps({"files": entries, "meta": {}})
+        body = orjson.dumps({"files": entries, "meta": {}, **self.page})
         return PageResponse(200, {"content-type": "application/json", **self.fields}, body, clean)
 
     def identity(self, url: str, options: IndexOptions) -> str:
@@ -294,6 +295,14 @@ async def test_a_missing_version_names_its_neighbours(world: World) -> None:
     error = await world.error(pin())
     assert error.code == "no-matching-version"
     assert "nearest first: 1.1, 0.9, 2.0, 0.1, 10.0" in (error.context or "")
+
+
+async def test_a_project_that_is_not_active_any_more_is_said(world: World) -> None:
+    """S4: a quarantined project has no files, and who looks for them has to be told why."""
+    world.indexes.hosts = {"main.example": {}}
+    world.indexes.page = {"project-status": {"status": "quarantined", "reason": "malware"}}
+    error = await world.error(pin())
+    assert "the project is quarantined: malware" in (error.context or "")
 
 
 async def test_an_unsupported_platform_names_the_wheels_and_the_target(world: World) -> None:

@@ -53,6 +53,19 @@ def test_a_json_file_keeps_everything_that_matters() -> None:
     )
 
 
+def test_a_json_page_says_what_an_html_page_says_and_keys_of_the_future_do_not_matter() -> None:
+    """S3, S4: status and reason arrive, and an index may add whatever it likes."""
+    file = {"filename": "demo-1.0.zip", "url": "demo-1.0.zip", "hashes": {}, "novelty": {"x": [1]}}
+    page = json_page(
+        {**file, "upload-time": "2026-01-01T00:00:00Z", "provenance": None, "core-metadata": {"sha256": SHA}},
+        versions=["1.0", "3.0"],
+        meta={"api-version": "1.4", "tracks": ["https://h/"], "_last-serial": 7},
+        **{"project-status": {"status": "deprecated", "reason": "use demo2"}, "alternate-locations": []},
+    )
+    assert (page.status, page.status_reason, page.api_version) == ("deprecated", "use demo2", (1, 4))
+    assert page.files == (PageFile("demo-1.0.zip", "http://index.example/simple/demo/demo-1.0.zip"),)
+
+
 @pytest.mark.parametrize(
     ("yanked", "expected"), [(False, None), (True, ""), ("", None), ("why", "why"), (None, None)]
 )
@@ -84,6 +97,15 @@ def test_an_html_page_says_the_same() -> None:
         PageFile("demo-2.0.tar.gz", "http://files.example/b/demo-2.0.tar.gz", yanked=""),
         PageFile("demo-3.0.zip", "http://files.example/a/demo-3.0.zip", yanked="bad & old"),
     )
+
+
+def test_names_of_links_are_decoded_once() -> None:
+    """CVE-2026-13346: what a second decoding would show is another file, or another folder."""
+    page = html_page(
+        """<a href="demo-1.0%252Bcpu.zip"></a> <a href="x%252F..%252Fdemo-2.0.zip"></a>
+        <a href="..%2F..%2Fdemo-3.0.zip"></a> <a href="..%2F..%2F..%2Fdemo-4.0.zip#sha256=0"></a>"""
+    )
+    assert [file.filename for file in page.files] == ["demo-1.0%2Bcpu.zip", "x%2F..%2Fdemo-2.0.zip"]
 
 
 def test_only_the_wanted_version_is_built() -> None:

@@ -474,6 +474,36 @@ async def test_without_isolation_the_environment_builds(bench: Bench, tmp_path: 
     there = cast("Any", type("There", (), {"exists": True}))
     built = await bench.build(path, isolated=False, target=there)
     assert built.requires == ()
+    again = await bench.build(path, isolated=False, target=there)
+    assert not again.from_cache  # what the environment held then says nothing about now
+
+
+@pytest.mark.parametrize(
+    "more", [{"mode": "refresh"}, {"reinstall": True}, {"reinstall": frozenset({"demo"})}]
+)
+async def test_refresh_and_reinstall_build_again(bench: Bench, tmp_path: Path, more: dict[str, Any]) -> None:
+    """Else there is no way to a wheel that is built with today's build requirements."""
+    path = write_sdist(tmp_path)
+    await bench.build(path)
+    assert not (await bench.build(path, **more)).from_cache
+    assert (await bench.build(path, reinstall=frozenset({"other"}))).from_cache
+
+
+async def test_what_was_built_with_a_requirement_of_another_index_is_built_again(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Else pinning a build requirement to a private index changes nothing while the cache has an older wheel."""
+    make_wheel("helper", "1.0", {"helper.py": ""}).write_to(bench.links)
+    path = write_sdist(tmp_path, requires=("helper",))
+    built = await bench.build(path)
+    (_, _, sha256) = built.requires[0]
+    options = replace(bench.asking().options, pins={"helper": "https://private.invalid/simple/"})
+    error = await bench.fails(path, options=options)
+    assert error.code == "build-requirements"
+    await bench.store.record_origin(
+        sha256, Origin("index", "https://private.invalid/h.whl", "https://private.invalid/simple"), "h.whl"
+    )
+    assert (await bench.build(path, options=options)).from_cache
 
 
 async def test_offline_builds_with_what_is_there(bench: Bench, tmp_path: Path) -> None:

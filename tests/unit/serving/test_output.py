@@ -108,6 +108,7 @@ def test_changes_are_sorted_and_signed() -> None:
             InstalledPackage("zope", "1"),
             InstalledPackage("idna", "3.7"),
             InstalledPackage("reg", "1.0", reason="asked"),
+            InstalledPackage("src", ""),
         ],
         [
             RemovedPackage("idna", "3.6"),
@@ -120,6 +121,7 @@ def test_changes_are_sorted_and_signed() -> None:
         " + idna==3.7",
         " - old==2",
         " ~ reg==1.0 (installed by pip, origin unknown)",
+        " + src",
         " + zope==1",
     ]
 
@@ -309,7 +311,8 @@ def test_a_stalled_download_still_speaks_up() -> None:
     output.started("t", "t.whl", None)
     clock.now += 11
     output.tick()
-    assert heard.text(2) == "Downloading t.whl\n"
+    output.finished("t")
+    assert heard.text(2) == "Downloading t.whl\n", "nothing came: it is not called downloaded"
 
 
 def test_without_progress_there_are_neither_lines_nor_blocks() -> None:
