@@ -107,8 +107,16 @@ class Helpers:
         reply = perform(message, stop.progress, stop.cancelled)
         try:
             self._call.send(reply)
-        except (OSError, ProtocolError):
+        except OSError:
             pass  # the daemon is gone, which the reading loop sees
+        except Exception as error:  # too large, or no text: the daemon must hear something
+            from pkgc_daemon.errors import PkgcError
+
+            why = PkgcError("client-failed", f"{message['verb']}: the answer cannot be sent: {error}")
+            try:
+                self._call.send({"t": "reply", "id": message["id"], "error": why.to_wire()})
+            except (OSError, ProtocolError):
+                pass
         self._working.pop(message["id"], None)
 
 

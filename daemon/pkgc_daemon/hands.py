@@ -126,7 +126,8 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
         args: ``venv``: absolute path, as the person named it.
 
     Returns:
-        ``venv``: its one path, on the way to which there is no symbolic link and no ``..``; ``kind``:
+        ``venv``: its one path, on the way to which there is no symbolic link and no ``..``; ``real``: the
+        same, and it is none itself; ``kind``:
         ``missing`` (nothing, or an empty folder), ``venv``, ``other``; ``python``: its interpreter, or None;
         ``key``: `environments.interpreter.interpreter_key` of it; ``obstacle``: the error of every attempt to
         change or make it, when that shows without trying, or None.
@@ -140,7 +141,8 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
 
     named: str = args["venv"]
     venv = _real_place(named)
-    found: dict[str, Any] = {"venv": venv, "kind": "missing", "python": None, "key": None}
+    real = os.path.realpath(venv)
+    found: dict[str, Any] = {"venv": venv, "real": real, "kind": "missing", "python": None, "key": None}
     try:
         names = os.listdir(venv)
     except FileNotFoundError:

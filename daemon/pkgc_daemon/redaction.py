@@ -31,7 +31,8 @@ _SECRET_PARAMETER = re.compile(
       | access[-_]?key (?:[-_]?id)? | (?:aws|goog(?:le)?)accesskeyid | googleaccessid
       | key | sig | auth | authorization | code | policy | key-pair-id | jwt | hdnts | hdnea | __gda__
     ) = )
-    [^&;\#\s"'<>]+
+    # What was masked before may stand in FILE:LINE.
+    (?: \*\*\* (?= :\d{1,9} (?!\w) ) | [^&;\#\s"'<>]+ )
     """
 )
 

@@ -190,7 +190,9 @@ class SourceState:
     fingerprint: str | None = None
     """Of a directory's files (`building.directories`)."""
     asked: bool = True
-    """False: its place was not looked at (``--offline``): this is what was there last."""
+    """False: its place was not looked at (``--offline``): this is what was there last, if that is known."""
+    fetched: bool = False
+    """An archive's bytes came over the network for this look at them."""
 
 
 @dataclass(frozen=True, slots=True)

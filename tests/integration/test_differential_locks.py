@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from tests.support import instance, peertools
 from tests.support.instance import Instance
@@ -17,7 +18,7 @@ from tests.support.interpreters import Cpython, find, running
 from tests.support.lockshapes import SHAPES, Sync, lock_of
 from tests.support.lockworld import World
 from tests.support.realindex import NginxMissingError
-from tests.support.trees import differences, listing, other_modes, read_installed
+from tests.support.trees import Installed, differences, listing, other_modes, read_installed
 
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 #: Which shapes `./check` tries, with the interpreter that runs it.
@@ -75,7 +76,7 @@ def test_sample(shape: str, stages: Callable[[Sequence[str]], Stage], work: Path
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape(shape: str, version: str, stages: Callable[[Sequence[str]], Stage], work: Path) -> None:
-    """If this fails, a lock that works with uv or pip gives another environment by pkgc, on that interpreter."""
+    """If this fails, a lock that works with uv or pip gives something else with pkgc on that interpreter."""
     interpreter = find(version)
     if interpreter is None:
         pytest.skip(f"no CPython {version} on this machine")
@@ -90,17 +91,22 @@ def compare(name: str, interpreter: Cpython, stage: Stage, work: Path) -> None:
         pytest.skip(f"pip {pip} for Python {interpreter.version} makes no such lock")
     lock = lock_of(name, stage.world, interpreter)
     by_pip = shape.reads is None or pip >= shape.reads
-    tools = [*stage.pkgcs, "uv", *(["pip"] if by_pip and lock.syncs[0].pip else [])]
+    tools = [*stage.pkgcs, "uv", *(["pip"] if by_pip and any(one.pip for one in lock.syncs) else [])]
     venvs = {tool: work / tool for tool in tools}
     peertools.make_venvs(interpreter.path, list(venvs.values()), stage.world.folder / "uv-cache")
     before = {tool: listing(venv) for tool, venv in venvs.items()}
 
-    def sync(tool: str, wanted: Sync) -> int | None:
+    def sync(wanted: Sync, tool: str) -> int | None:
         source, *options = wanted.pkgc
         there = Path(source).parent
         if tool in stage.pkgcs:
             options += ["--venv", venvs[tool], "-i", stage.world.index.url]
-            answer = stage.pkgcs[tool].sync(source, *options, cwd=there, timeout=300)
+            try:
+                answer = stage.pkgcs[tool].sync(source, *options, cwd=there, timeout=300)
+            except AssertionError as error:
+                log = (stage.pkgcs[tool].cache / "daemon.log").read_text().splitlines()
+                error.add_note("\n".join(log[-40:]))
+                raise
             return int(answer["kept"]) + len(answer["installed"])
         if tool == "uv":
             peers.uv(*wanted.uv, venv=venvs[tool], cwd=there, cache=interpreter.version)
@@ -108,13 +114,21 @@ def compare(name: str, interpreter: Cpython, stage: Stage, work: Path) -> None:
             peers.pip_install(interpreter, venvs[tool], *wanted.pip, cwd=there)
         return None
 
+    held: set[str] = set()
     for wanted in lock.syncs:
         compared = [tool for tool in tools if tool != "pip" or wanted.pip]
         with ThreadPoolExecutor(1 if shape.in_place else len(compared)) as pool:
-            counts = list(pool.map(lambda tool: sync(tool, wanted), compared))
+            counts = list(pool.map(functools.partial(sync, wanted), compared))
         trees = {tool: read_installed(venvs[tool], before[tool]) for tool in compared}
-        assert counts[0] == counts[1] == len(trees["pkgc"].records) > 0
+        assert counts[0] == counts[1] == len(trees["pkgc"].records)
+        held.update(projects(trees["pkgc"]))
         undecided = other_modes(trees["uv"], trees["pip"]) if "pip" in trees else frozenset()
         for other in compared[1:]:
             found = differences(trees["pkgc"], trees[other], ("pkgc", other), undecided)
             assert not found, "\n".join([f"{name}, {wanted.pkgc}:", *found])
+    assert held >= shape.holds
+
+
+def projects(tree: Installed) -> set[str]:
+    """Normalized names of what is installed."""
+    return {canonicalize_name(Path(info).name.partition("-")[0]) for info in tree.records}

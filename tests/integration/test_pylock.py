@@ -155,7 +155,7 @@ def test_sdist(pkgc: Instance, index: IndexServer, folder: Path, shared: Path) -
     assert found["archive_info"]["hashes"]["sha256"] == SOURCE.sha256
     assert pkgc.sync(lock, "--venv", shared)["kept"] == 1
     index.clear_log()
-    again = pkgc.sync(lock, "--venv", shared, "--reinstall")
+    again = pkgc.sync(lock, "--venv", folder / "other")
     assert [one["from"] for one in again["installed"]] == ["store"], "built twice"
     assert index.log == []
     for option in ("--no-build", "--only-binary=:all:", "--only-binary=source"):

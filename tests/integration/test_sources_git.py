@@ -98,8 +98,11 @@ def test_every_way_to_name_a_revision(bench: Bench, servers: GitServers) -> None
         record = bench.record("app")["vcs_info"]
         assert record["commit_id"] == commit
         assert record.get("requested_revision") == (revision[1:] or None)
-    assert bench.sync(f"app @ {url}@v1")["kept"] == 1, "another name of the commit that is installed"
-    # Another name of the same commit is the same build.
+    # Another name of the same commit is the same build; only the record becomes another one.
+    result = bench.run(f"app @ {url}@v1")
+    assert "(the same commit)" in result.out, str(result)
+    assert bench.record("app")["vcs_info"]["requested_revision"] == "v1"
+    assert bench.sync(f"app @ {url}@v1")["kept"] == 1
     assert bench.builds("app") == 4
     # A whole commit needs nobody (invariant 2).
     (bench.folder / "served/app").rename(bench.folder / "away")

@@ -342,7 +342,7 @@ def test_workspace(pkgc: Instance, index: IndexServer, folder: Path, shared: Pat
     two = uv_project("beta", name="two", source={"editable": "members/two"})
     wheels = [of(index, ALPHA), of(index, BETA)]
     lock = write(folder, uv_project("one"), one, two, *wheels, manifest={"members": ["app", "one", "two"]})
-    assert would(pkgc, lock) == {"one": "", "alpha": "1.0"}
+    assert would(pkgc, lock).keys() == {"one", "alpha"}
     lock = write(folder, one, two, *wheels, manifest={"members": ["one", "two"]})
     pkgc.sync(lock, "--venv", shared)
     assert holds(shared) == {"one": "1.0", "two": "1.0", "alpha": "1.0", "beta": "1.0"}

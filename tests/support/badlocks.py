@@ -56,7 +56,7 @@ def archive(**file: Any) -> str:
 
 def vcs(**source: Any) -> str:
     """A pylock.toml of one repository, of which something is wrong."""
-    table = {"type": "git", "url": "https://example.invalid/x.git", "commit-id": COMMIT}
+    table: dict[str, Any] = {"type": "git", "url": "https://example.invalid/x.git", "commit-id": COMMIT}
     table |= {key.replace("_", "-"): value for key, value in source.items()}
     return one(vcs={key: value for key, value in table.items() if value is not None})
 
@@ -265,7 +265,12 @@ INDEX = {"registry": f"{AT}/simple"}
 
 def uv(**package: Any) -> str:
     """A uv.lock whose project needs `demo`, of which something is wrong; its name is on line 12."""
-    table = {"name": "demo", "version": "1.0", "source": INDEX, "wheels": [uv_file(WHEEL, URL)]}
+    table: dict[str, Any] = {
+        "name": "demo",
+        "version": "1.0",
+        "source": INDEX,
+        "wheels": [uv_file(WHEEL, URL)],
+    }
     table |= {key.replace("_", "-"): value for key, value in package.items()}
     return uvlock(HERE, {key: value for key, value in table.items() if value is not None})
 

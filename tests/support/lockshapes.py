@@ -21,17 +21,29 @@ from tests.support.lockworld import (
     MAIN,
     PACKAGES,
     SPREAD,
-    TOOLED,
     World,
     described,
     source_tree,
     tree,
 )
+from tests.support.realwheels import pins
 from tests.support.sdists import make_sdist
 from tests.support.wheels import make_wheel
 
 #: The first pip that installs a pylock.toml, and the first that makes one.
 PIP_READS_PYLOCK, PIP_WRITES_PYLOCK = Version("26.1"), Version("25.1")
+
+#: Packages that are there to build others with.
+BACKENDS = {
+    "editables",
+    "flit-core",
+    "hatchling",
+    "pathspec",
+    "tomlkit",
+    "trove-classifiers",
+    "tzdata",
+    "wheel",
+}
 
 Words = tuple[str | Path, ...]
 
@@ -50,7 +62,7 @@ class Sync:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock that was made, and how to ask for it; one after the other in the same environment."""
+    """A lock that was made, and how to ask for it: one after the other in the same environment."""
 
     syncs: tuple[Sync, ...]
 
@@ -60,8 +72,10 @@ class Shape:
     """A kind of lock."""
 
     make: Callable[[World, Cpython], Lock]
+    holds: frozenset[str]
+    """Some projects that it installs, so that nothing is not compared with nothing."""
     in_place: bool = False
-    """It names source trees, in which backends may write: one tool at a time."""
+    """It names source trees in which the backend (setuptools) writes: one tool at a time."""
     own: bool = False
     """Each interpreter has its own lock."""
     makes: Version | None = None
@@ -142,18 +156,23 @@ def unhashed(world: World, interpreter: Cpython) -> Lock:
     return requirements(lock)
 
 
-def mixed(_: World, __: Cpython) -> Lock:
-    """Every real package: extensions, scripts, data files, headers, namespaces, pip and setuptools."""
-    return requirements(PACKAGES, "--require-hashes")
+def mixed(world: World, _: Cpython) -> Lock:
+    """Real packages: extensions, scripts, data files, headers, namespaces, pip and setuptools."""
+    lock = world.place("mixed") / "requirements.txt"
+    lines = [
+        " ".join((str(pin.requirement), *(f"--hash={digest}" for digest in pin.hashes)))
+        for pin in pins(PACKAGES)
+        if pin.requirement.name not in BACKENDS
+    ]
+    lock.write_text("\n".join(lines) + "\n")
+    return requirements(lock, "--require-hashes")
 
 
 def sdists(world: World, _: Cpython) -> Lock:
-    """Only source archives are allowed by their hashes: legacy setup.py, flit, hatchling, setuptools."""
+    """Hashes of source archives only: a legacy setup.py, hatchling, a backend of its own."""
     lock = world.place("sdists") / "requirements.txt"
     lines = []
     for path in world.sdists:
-        if path.name.startswith("docopt"):  # legacy like jmespath; `piplock` has it
-            continue
         pin = path.name.removesuffix(".tar.gz").replace("-", "==")
         lines.append(f"{pin} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n")
     lock.write_text("".join(lines))
@@ -181,18 +200,18 @@ def sources(world: World, _: Cpython) -> Lock:
 def directories(world: World, _: Cpython) -> Lock:
     """Editables, source trees and archives by path."""
     folder = world.place("directories")
-    hatched = {"pyproject.toml": described("member-core", "3.8"), "src/core/__init__.py": MAIN}
-    tree(folder / "core", hatched)
-    tree(folder / "sub dir/tooled", {**TOOLED, "pyproject.toml": described("tooled", "3.8")})
-    tree(folder / "plain", source_tree("plain", "1.0"))
+    tree(folder / "core", {"pyproject.toml": described("member-core", "3.8"), "src/core/__init__.py": MAIN})
+    tooled = {"tooled/__init__.py": MAIN, "tooled/inner/__init__.py": "", "tooled/words.txt": "words\n"}
+    tree(folder / "tooled", {**tooled, "pyproject.toml": described("tooled", "3.8")})
+    tree(folder / "sub dir/plain", source_tree("plain", "1.0"))
     tree(folder / "linked", source_tree("linked", "1.0"))
     SPREAD.write_to(folder / "files")
     make_sdist("packed", "0.1", backend=IN_TREE).write_to(folder / "files")
     lock = folder / "requirements.txt"
+    plain, packed = (folder / "sub dir/plain").as_uri(), (folder / "files/packed-0.1.tar.gz").as_uri()
     lock.write_text(
-        f"-e ./core\n-e ./linked\n./plain\ntooled @ {(folder / 'sub dir/tooled').as_uri()}\n"
-        f"files/{SPREAD.filename}\npacked @ {(folder / 'files/packed-0.1.tar.gz').as_uri()}\n"
-        "itsdangerous==2.2.0\n"
+        "-e ./core\n-e ./tooled\n-e ./linked\n"
+        f"plain @ {plain}\nfiles/{SPREAD.filename}\npacked @ {packed}\nitsdangerous==2.2.0\n"
     )
     return requirements(lock)
 
@@ -243,7 +262,7 @@ def selectable(world: World, interpreter: Cpython) -> Lock:
     found = tomllib.loads(template.read_text())
     markers = {
         "zope-interface": "'dev' in dependency_groups",
-        "docutils": "'docs' in dependency_groups",
+        "jmespath": "'docs' in dependency_groups",
         "pytest": "'dev' in dependency_groups or 'docs' in dependency_groups",
         "pyyaml": "'yaml' in extras",
         "python-dotenv": "'dot' in extras and 'docs' not in dependency_groups",
@@ -263,7 +282,7 @@ def selectable(world: World, interpreter: Cpython) -> Lock:
     # uv's --group takes the place of the default groups, pkgc's is one more, as in `uv sync`.
     return Lock(
         (
-            Sync((lock,), by_uv, ("-r", lock)),
+            Sync((lock,), by_uv),
             Sync((lock, *two), (*by_uv, *two), ("-r", f"{lock}[yaml,dot]")),
             Sync((lock, "--no-default-groups", "--group", "docs", *two), (*by_uv, "--group", "docs", *two)),
             Sync((lock, "--group", "docs"), (*by_uv, "--group", "docs", "--group", "dev")),
@@ -282,7 +301,6 @@ def piplock(world: World, interpreter: Cpython) -> Lock:
     """``pip lock``: wheels and an sdist of the index, git, an archive by URL, a source tree."""
     folder = world.place(f"piplock-{interpreter.version}")
     tree(folder / "plain", source_tree("plain", "1.0"))
-    names = f"zope.interface\ndocopt\n{world.direct.wheel}\nzipped @ {world.direct.archive}\n"
 
     def locked(name: str, names: str) -> Path:
         (folder / "names.in").write_text(names)
@@ -290,13 +308,11 @@ def piplock(world: World, interpreter: Cpython) -> Lock:
         world.peers.pip(interpreter, *command, cwd=folder)
         return folder / name
 
-    # pip makes a lock with git in it, but cannot install it: it has hashes for the others.
-    both = [
-        locked("pylock.toml", names),
-        locked("pylock.git.toml", f"{names}gitted @ {world.direct.tagged}\n"),
-    ]
-    first, second = (requirements(lock).syncs[0] for lock in both)
-    return Lock((first, replace(second, pip=None)))
+    direct = world.direct
+    files = locked("pylock.toml", f"zope.interface\nalone\n{direct.wheel}\nzipped @ {direct.archive}\n")
+    # pip makes such a lock, but cannot install it when other packages in it have hashes.
+    trees = locked("pylock.trees.toml", f"itsdangerous\n./plain\ngitted @ {direct.tagged}\n")
+    return Lock((requirements(files).syncs[0], replace(requirements(trees).syncs[0], pip=None)))
 
 
 # -- uv.lock ------------------------------------------------------------------------------------------------
@@ -315,25 +331,26 @@ def project(world: World, _: Cpython) -> Lock:
 
 def workspace(world: World, _: Cpython) -> Lock:
     """A workspace whose root is no project: its members and a source tree beside it."""
-    place = _members(world, world.place("workspace") / "root", "workspace")
+    place = _members(world, world.place("workspace") / "root", "workspace", "core", "service", "scripts")
     return _uv(place, ("--no-default-groups",), ())
 
 
 def rootless(world: World, _: Cpython) -> Lock:
-    """A project that is not installed itself (``package = false``), with members that are."""
-    return _uv(_members(world, world.place("rootless") / "root", "rootless"), ())
+    """A project that is not installed itself (``package = false``), with a member that is."""
+    return _uv(_members(world, world.place("rootless") / "root", "rootless", "core"), ())
 
 
-def _members(world: World, root: Path, kind: str) -> Path:
+def _members(world: World, root: Path, kind: str, *names: str) -> Path:
     oldest = world.oldest.version
     tree(root, {"pyproject.toml": described(kind, oldest)})
-    members = {
+    members: Mapping[str, dict[str, bytes | str]] = {
         "core": {"src/core/__init__.py": MAIN},
         "service": {"service/__init__.py": MAIN},
         "scripts": {"scripts.py": MAIN},
     }
-    for name, files in members.items():
-        tree(root / "members" / name, files | {"pyproject.toml": described(f"member-{name}", oldest)})
+    for name in names:
+        about = {"pyproject.toml": described(f"member-{name}", oldest)}
+        tree(root / "members" / name, {**members[name], **about})
     tree(root / "elsewhere", source_tree("shared-tool", "5.0"))
     world.peers.uv("lock", "--quiet", "--project", root, "--python", world.oldest.path)
     return root
@@ -346,17 +363,29 @@ def _uv(place: Path, *asked: Words) -> Lock:
     )
 
 
+def _these(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 SHAPES: Mapping[str, Shape] = {
-    "hashed": Shape(hashed),
-    "unhashed": Shape(unhashed, own=True),
-    "mixed": Shape(mixed),
-    "sdists": Shape(sdists),
-    "sources": Shape(sources),
-    "directories": Shape(directories, in_place=True),
-    "exported": Shape(exported, reads=PIP_READS_PYLOCK),
-    "selectable": Shape(selectable, reads=PIP_READS_PYLOCK),
-    "piplock": Shape(piplock, in_place=True, own=True, makes=PIP_WRITES_PYLOCK, reads=PIP_READS_PYLOCK),
-    "project": Shape(project, in_place=True),
-    "workspace": Shape(workspace, in_place=True),
-    "rootless": Shape(rootless, in_place=True),
+    "hashed": Shape(hashed, _these("requests pysocks flask zope-interface forked")),
+    "unhashed": Shape(unhashed, _these("local-only picky rebuilt pytest cffi"), own=True),
+    "mixed": Shape(mixed, _these("pip greenlet zope-interface ninja jupyterlab-widgets")),
+    "sdists": Shape(sdists, _these("jmespath hatched alone")),
+    "sources": Shape(sources, _these("gitted branched spread zipped nested")),
+    "directories": Shape(directories, _these("core tooled linked plain spread packed"), in_place=True),
+    "exported": Shape(exported, _these("flask chosen python-dotenv jmespath"), reads=PIP_READS_PYLOCK),
+    "selectable": Shape(
+        selectable, _these("pyyaml python-dotenv jmespath zope-interface"), reads=PIP_READS_PYLOCK
+    ),
+    "piplock": Shape(
+        piplock,
+        _these("spread zipped alone gitted plain"),
+        own=True,
+        makes=PIP_WRITES_PYLOCK,
+        reads=PIP_READS_PYLOCK,
+    ),
+    "project": Shape(project, _these("app forked chosen flask pytest")),
+    "workspace": Shape(workspace, _these("core service shared-tool werkzeug jmespath"), in_place=True),
+    "rootless": Shape(rootless, _these("core markupsafe")),
 }

@@ -30,12 +30,6 @@ SOURCES = DATA / "sources.txt"
 MAIN = "def main():\n    print(__name__)\n"
 #: The in-tree backend. No settings are None to some tools and {} to others, and uv sorts them (PEP 517).
 IN_TREE = BACKEND.replace("json.dumps(settings)", "json.dumps(settings or {}, sort_keys=True)")
-#: What `tooled.toml` describes.
-TOOLED: Mapping[str, bytes | str] = {
-    "tooled/__init__.py": MAIN,
-    "tooled/inner/__init__.py": "",
-    "tooled/words.txt": "words\n",
-}
 
 
 def described(name: str, oldest: str) -> str:
@@ -178,22 +172,25 @@ def _made_wheels(folder: Path) -> list[Path]:
 
 
 def _made_sdists(folder: Path) -> list[Path]:
-    """Source archives whose backends come from the index."""
+    """Source archives that have no wheels: one whose backend comes from the index, one with its own."""
     hatched: Mapping[str, bytes | str] = {
         "hatched/__init__.py": MAIN,
         "hatched/data.json": "{}\n",
         "data/hatched.1": ".TH hatched\n",
         "data/hatched-script": "#!python\nprint('hatched')\n",
     }
-    return [
+    made = [
+        make_sdist("alone", "1.0", backend=IN_TREE),
         make_sdist(
-            name, version, files, pyproject=described(name, "3.8"), backend=None, executable=executable
-        ).write_to(folder)
-        for name, version, files, executable in (
-            ("hatched", "1.0", hatched, ["data/hatched-script"]),
-            ("tooled", "2.0", TOOLED, []),
-        )
+            "hatched",
+            "1.0",
+            hatched,
+            pyproject=described("hatched", "3.8"),
+            executable=["data/hatched-script"],
+            backend=None,
+        ),
     ]
+    return [sdist.write_to(folder) for sdist in made]
 
 
 def _spread() -> BuiltWheel:

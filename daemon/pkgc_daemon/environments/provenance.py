@@ -47,13 +47,17 @@ def read_provenance(path: str) -> dict[str, Any]:
 
 
 def _from_index(data: dict[str, Any]) -> dict[str, Any]:
-    """provenance_url.json: an index's file, or a wheel that was built from an index's sdist."""
+    """provenance_url.json: an index's file, or a wheel that was built from an index's sdist. No index is
+    recorded of a local file that had the right hash."""
     told = _table(data.get("pkgc"))
-    kind = "find-links" if told.get("kind") == "find-links" else "index"
+    url = redact(_text(data, "url"))
     index = redact(told["index"]) if isinstance(told.get("index"), str) else None
+    kind = told["kind"] if told.get("kind") in ("find-links", "url", "path") else "index"
+    if index is None and url.startswith("file:"):
+        kind = "path"
     return {
         "hashes": _hashes(_table(data.get("archive_info"))),
-        "origin": {"kind": kind, "url": redact(_text(data, "url")), "index": index},
+        "origin": {"kind": kind, "url": url, "index": index},
         "settings": _settings(told) or ("" if told.get("built") is True else None),
     }
 

@@ -19,7 +19,9 @@ from pkgc_daemon.fetching.failures import TRY_AGAIN, TransferError, for_status, 
 from pkgc_daemon.fetching.partials import BATCH, Partial, Validator
 from pkgc_daemon.fetching.patience import Kind
 from pkgc_daemon.fetching.transport import Reply, Transport
+from pkgc_daemon.fetching.urls import has_secrets, url_key
 from pkgc_daemon.redaction import redact
+from pkgc_daemon.selection.ports import Guard
 from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
 
 #: Nothing that is installed is larger; a server that never ends must not fill the disk.
@@ -36,6 +38,8 @@ class Stamp(NamedTuple):
 
     etag: str | None
     last_modified: str | None
+    answered_by: str | None
+    """`urls.url_key` of that URL: the one that answered, after redirects. No other one is asked by this."""
 
 
 class Condition(NamedTuple):
@@ -97,8 +101,8 @@ class Progress(NamedTuple):
     """So many bytes more of the file are here; negative when a transfer starts over."""
     received: Callable[[int], None]
     """So many bytes came over the network."""
-    answered: Callable[[Mapping[str, str]], None] = lambda headers: None
-    """The server gives the file, or the rest of it; the headers of its answer, lower-case names."""
+    answered: Callable[[Stamp | None], None] = lambda stamp: None
+    """The server gives the file, or the rest of it, and calls it so."""
 
 
 async def receive(
@@ -116,7 +120,8 @@ async def receive(
     Args:
         connect_timeout: seconds.
         verifiable: everybody knows the sha256 of the file beforehand, so that a partial that is complete
-            need not be asked about; otherwise the server says whether it is still the file.
+            need not be asked about, and its rest may come from wherever a redirect leads; otherwise the URL
+            that sent it says whether it is still the file.
         cap: bytes beyond which the body is not read.
 
     Raises:
@@ -128,43 +133,47 @@ async def receive(
     if complete and verifiable:
         return await _finish_complete(partial, progress)
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-    if complete and known is not None:
+    guard: Guard | None = None
+    if complete and known is not None and not source.fresh:
         # Since an earlier attempt that could not publish it. Asking for the rest would be a 416.
-        headers |= {"If-None-Match": known.etag} if known.etag else {}
-        headers |= {"If-Modified-Since": known.last_modified} if known.last_modified else {}
-    elif partial.kept and known is not None and known.if_range is not None:
-        headers |= {"Range": f"bytes={partial.kept}-", "If-Range": known.if_range}
+        guard = guard_of(Stamp(*known[:2], known.answered_by))
+    elif partial.kept and not complete and known is not None and known.if_range is not None:
+        rest = {"Range": f"bytes={partial.kept}-", "If-Range": known.if_range}
+        if verifiable:
+            headers |= rest
+        elif known.answered_by is not None:
+            guard = Guard(rest, known.answered_by)
     elif partial.kept:
         await partial.start_over()
     if source.fresh:
         headers["Cache-Control"] = "no-cache"
     condition = source.condition if not partial.kept else None
-    if condition is not None and condition.stamp.etag:
-        headers["If-None-Match"] = condition.stamp.etag
-    elif condition is not None and condition.stamp.last_modified:
-        # Only without an ETag: it is the less exact of the two (RFC 9110, 13.1.3).
-        headers["If-Modified-Since"] = condition.stamp.last_modified
+    if condition is not None:
+        guard = guard_of(condition.stamp)
     try:
         async with transport.open(
             source.url,
             headers,
             source.options,
+            guard=guard,
             connect_timeout=connect_timeout,
             read_bufsize=BATCH,
         ) as reply:
-            if complete and known is not None and reply.status == 304:
-                # If-None-Match compares weakly (RFC 9110, 13.1.2).
-                if known.etag and reply.headers.get("etag", known.etag).strip() != known.etag:
-                    await partial.start_over()
-                    raise _bad_answer(source, known.etag, reply.headers["etag"])
-                progress.answered(reply.headers)
-                return await _finish_complete(partial, progress)
-            if condition is not None and reply.status == 304:
-                if _same_stamp(condition.stamp, reply.headers):
+            by = await _answered_by(reply, verifiable)
+            if condition is not None and reply.status == 304 and reply.guarded:
+                if same_stamp(condition.stamp, reply.headers):
                     raise Unchanged(condition)
                 raise _Misunderstood
-            total = await _align(reply, source, partial, progress)
-            progress.answered(reply.headers)
+            if complete and known is not None and reply.status == 304 and reply.guarded:
+                # If-None-Match compares weakly (RFC 9110, 13.1.2).
+                name = "etag" if known.etag else "last-modified"
+                if (theirs := reply.headers.get(name, known.if_range or "").strip()) != known.if_range:
+                    await partial.start_over()
+                    raise _bad_answer(source, known.if_range or "", theirs)
+                progress.answered(stamp_of(reply.headers, by))
+                return await _finish_complete(partial, progress)
+            total = await _align(reply, source, partial, progress, verifiable, by)
+            progress.answered(stamp_of(reply.headers, by))
             progress.expects(total)
             if total is not None and total > cap:
                 raise _too_large(source, cap)
@@ -234,7 +243,17 @@ def _unread(content: aiohttp.StreamReader) -> bytes:
     return b"".join(pieces)[offset:]
 
 
-async def _align(reply: Reply, source: Source, partial: Partial, progress: Progress) -> int | None:
+async def _answered_by(reply: Reply, verifiable: bool) -> str | None:
+    """Whose word the validators of an answer are.
+
+    None: it would cost time to say (a signed URL), and the bytes are known by their hash.
+    """
+    return None if verifiable and has_secrets(reply.exact_url) else await url_key(reply.exact_url)
+
+
+async def _align(
+    reply: Reply, source: Source, partial: Partial, progress: Progress, verifiable: bool, by: str | None
+) -> int | None:
     """Make `partial` ready for the body of this answer, and say how long the whole file is, if known.
 
     Raises:
@@ -244,9 +263,10 @@ async def _align(reply: Reply, source: Source, partial: Partial, progress: Progr
         known, found = partial.validator, _CONTENT_RANGE.match(reply.headers.get("content-range", ""))
         start = int(found[1]) if found else -1
         total = int(found[3]) if found and found[3] != "*" else None
-        theirs = _validator(reply.headers, total)
+        theirs = _validator(reply.headers, total, by)
         if (
             known is None
+            or not (reply.guarded or verifiable)
             or start != partial.kept
             or (total is not None and known.total is not None and total != known.total)
             or (theirs is not None and theirs.etag and known.etag and theirs.etag != known.etag)
@@ -269,26 +289,29 @@ async def _align(reply: Reply, source: Source, partial: Partial, progress: Progr
     length = reply.headers.get("content-length", "")
     coded = "transfer-encoding" in reply.headers
     total = int(length) if length.isascii() and length.isdigit() and not coded else None
-    partial.begin(_validator(reply.headers, total))
+    partial.begin(_validator(reply.headers, total, by))
     return total
 
 
-def _validator(headers: Mapping[str, str], total: int | None) -> Validator | None:
+def _validator(headers: Mapping[str, str], total: int | None, by: str | None) -> Validator | None:
     """The strong validator of an answer, or None (RFC 9110, 8.8.1)."""
     if headers.get("accept-ranges", "").strip().lower() == "none":
         return None
     etag = headers.get("etag", "").strip()
     if len(etag) >= 2 and etag[0] == etag[-1] == '"' and '"' not in etag[1:-1]:
-        return Validator(etag, None, total)
+        return Validator(etag, None, total, by)
     changed = headers.get("last-modified")
     # 8.8.2.2: within the same second the file could have changed once more.
     if not etag and changed and _age(headers) >= 1:
-        return Validator(None, changed, total)
+        return Validator(None, changed, total, by)
     return None
 
 
-def stamp_of(headers: Mapping[str, str]) -> Stamp | None:
+def stamp_of(headers: Mapping[str, str], by: str | None) -> Stamp | None:
     """What to ask with next time, or None when the whole file has to be fetched then.
+
+    Args:
+        by: `urls.url_key` of the URL that answered; None: it is not known.
 
     What has changed within the last second may change again and keep its Last-Modified; the ETags of many
     servers are made of that and the size.
@@ -297,13 +320,29 @@ def stamp_of(headers: Mapping[str, str]) -> Stamp | None:
     etag, changed = (text if _SENT_BACK.match(text) else None for text in texts)
     if (etag is None and changed is None) or (changed is not None and _age(headers, unknown=1.0) < 1):
         return None
-    return Stamp(etag, changed)
+    return Stamp(etag, changed, by) if by else None
 
 
-def _same_stamp(stamp: Stamp, headers: Mapping[str, str]) -> bool:
+def guard_of(stamp: Stamp) -> Guard | None:
+    """The conditional headers that ask whether `stamp` still holds; None when nobody can be asked so.
+
+    If-Modified-Since only without an ETag: it is the less exact of the two (RFC 9110, 13.1.3). A server may
+    take it by its word and answer 304 for a file that is *older* now, because somebody went back to an
+    earlier one. If its 304 tells Last-Modified, `same_stamp` finds that; if not, only ``--refresh`` and
+    ``--reinstall`` do, which ask without any condition.
+    """
+    if not stamp.answered_by or not (stamp.etag or stamp.last_modified):
+        return None
+    name = "If-None-Match" if stamp.etag else "If-Modified-Since"
+    return Guard({name: stamp.etag or stamp.last_modified or ""}, stamp.answered_by)
+
+
+def same_stamp(stamp: Stamp, headers: Mapping[str, str]) -> bool:
     """Whether a 304 is about what was asked; ETags are compared weakly (RFC 9110, 8.8.3.2)."""
+    if not stamp.etag:
+        return headers.get("last-modified", "").strip() in ("", stamp.last_modified)
     theirs = headers.get("etag", "").strip()
-    return not theirs or not stamp.etag or theirs.removeprefix("W/") == stamp.etag.removeprefix("W/")
+    return not theirs or theirs.removeprefix("W/") == stamp.etag.removeprefix("W/")
 
 
 def _age(headers: Mapping[str, str], unknown: float = 0.0) -> float:

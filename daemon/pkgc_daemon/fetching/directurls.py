@@ -6,7 +6,6 @@ there are the right ones for an environment is decided by others.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,28 +15,27 @@ from typing import Literal, NamedTuple
 from urllib.parse import urldefrag
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.fetching.bodies import Condition, Source, Stamp
-from pkgc_daemon.fetching.credentials import split_credentials
+from pkgc_daemon.fetching.bodies import Condition, Source, Stamp, guard_of
 from pkgc_daemon.fetching.failures import is_outage
 from pkgc_daemon.fetching.flights import Fetcher
 from pkgc_daemon.fetching.localfiles import look
 from pkgc_daemon.fetching.routes import Arrival
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.fetching.urlmemory import TELLING, UrlMemory, UrlState
+from pkgc_daemon.fetching.urls import url_key
 from pkgc_daemon.fetching.verdicts import Expectation, of_lock
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions, Origin
 
 Mode = Literal["normal", "refresh", "offline"]
+CameFrom = Literal["store", "network"]
 
 #: Seconds that a local file must have been left alone before it was read: clocks of filesystems are coarse,
 #: and what changes within a tick of the clock keeps its time.
 _SETTLED = 2.0
 #: Answers that are kept for those who asked before they came.
 _RECENT = 1_000
-#: Rounds of the hash that stands for secrets in a key: it is kept on disk, and guessing must not be cheap.
-_ROUNDS = 20_000
 _OTHER_BYTES = frozenset({"hash-mismatch", "advertised-hash-mismatch", "size-mismatch"})
 
 
@@ -46,8 +44,8 @@ class Current(NamedTuple):
 
     artifact: Artifact
     """Verified; every digest that was asked for is among its digests."""
-    came_from: Literal["store", "network"]
-    """`store`: the content is what was known already."""
+    came_from: CameFrom
+    """`store`: the content is what was known already, when the caller's call began."""
     asked: bool
     """False: this is what was there last (``--offline``). True: it is there now, or its hash says that it is
     what is wanted."""
@@ -95,7 +93,7 @@ class DirectUrls:
         self._transport = transport
         self._memory = memory
         self._now = now
-        self._recent: OrderedDict[str, Arrival] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[Arrival, CameFrom]] = OrderedDict()
 
     async def current(
         self,
@@ -108,6 +106,7 @@ class DirectUrls:
         reporter: Reporter,
         mode: Mode,
         allowed: frozenset[Digest] = frozenset(),
+        since: float | None = None,
     ) -> Current:
         """The archive at `url`.
 
@@ -121,9 +120,11 @@ class DirectUrls:
             filename: for messages and records, and to find bytes by digests not computed yet.
             options: whose credentials, certificates and proxies are used.
             reporter: told of the transfer.
-            mode: `refresh` also asks the server behind caches on the way; `offline` asks nobody, but local
-                files are looked at.
+            mode: `normal` sends the validators back to the URL that gave them (`bodies.guard_of` says what
+                that cannot find); `refresh` has the server, not a cache on the way, send the file without
+                any condition; `offline` asks nobody, but local files are looked at.
             allowed: digests of a lock, one of which is enough (H6).
+            since: Unix seconds; an answer to a request that was sent later is recent enough. None: now.
 
         Raises:
             PkgcError: ``hash-mismatch``, ``size-mismatch``, ``not-in-cache``, ``file-not-found``, and what
@@ -131,7 +132,8 @@ class DirectUrls:
         """
         expected = Expectation(allowed, integrity, size)
         bare = urldefrag(url).url
-        call = _Call(bare, expected, filename, options, reporter, mode, time.monotonic())
+        ago = max(0.0, self._now() - since) if since is not None else 0.0
+        call = _Call(bare, expected, filename, options, reporter, mode, time.monotonic() - ago)
         try:
             if call.hashed and (known := await self._by_digest(call)) is not None:
                 return Current(await self._noted(known), "store", True)
@@ -211,16 +213,14 @@ class DirectUrls:
             if right is not None:
                 return Current(await self._noted(right), "store", call.hashed)
         if call.mode == "offline":
-            raise PkgcError(
-                "not-in-cache",
-                f"{redact(call.url)} is not in the cache, and --offline forbids to download it",
-                hint="run once without --offline",
-            )
+            raise not_in_cache(call.url)
         source = Source(call.url, call.options, identity, None, fresh=call.mode == "refresh")
         if state is not None and held is not None and not call.hashed and await self._judgeable(held, call):
-            stamp = Stamp(state.etag, state.last_modified)
-            if any(stamp):
+            stamp = Stamp(state.etag, state.last_modified, state.answered_by)
+            if not source.fresh and guard_of(stamp) is not None:
                 source = replace(source, condition=Condition(stamp, held))
+        if (recent := await self._just_now(source, call)) is not None:
+            return recent
         try:
             arrival = await self._bring(source, call)
         except PkgcError as error:
@@ -234,23 +234,33 @@ class DirectUrls:
                 "last: it is in the cache.",
             ) from error
         sha256 = arrival.artifact.sha256
+        same = state is not None and state.sha256 == sha256 and held is not None
+        came_from: CameFrom = "store" if same or not arrival.source else "network"
         if arrival.source == source.name:
-            stamp = arrival.stamp or Stamp(None, None)
-            await self._memory.remember_url(key, UrlState(sha256, *stamp, checked=self._now()))
+            etag, changed, by = arrival.stamp or Stamp(None, None, None)
+            await self._memory.remember_url(key, UrlState(sha256, etag, changed, self._now(), by))
             origin = Origin("url", redact(call.url))
             await self._memory.record_origin(sha256, origin, call.filename)
-        same = state is not None and state.sha256 == sha256 and held is not None
-        came_from: Literal["store", "network"] = "store" if same or not arrival.source else "network"
+            self._recent[_request(source)] = arrival, came_from
+            self._recent.move_to_end(_request(source))
+            if len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
         return Current(await self._noted(arrival.artifact), came_from, True)
 
+    async def _just_now(self, source: Source, call: _Call) -> Current | None:
+        """What a request brought that began after the call did."""
+        recent = self._recent.get(_request(source))
+        if recent is None or recent[0].began < call.began or call.hashed:
+            return None
+        arrival, came_from = recent
+        known = await self._memory.held(arrival.artifact.sha256)
+        if known is None or not await self._judgeable(known, call):
+            return None
+        confirmed = await self._fetcher.confirm(known, call.expected, call.url)
+        return Current(await self._noted(confirmed), came_from, True)
+
     async def _bring(self, source: Source, call: _Call) -> Arrival:
-        """The content of the URL as of now, or as of a request that began after the call did."""
-        name = f"{source.fresh} {source.name}"
-        recent = self._recent.get(name)
-        if recent is not None and recent.began >= call.began and not call.hashed:
-            known = await self._memory.held(recent.artifact.sha256)
-            if known is not None and await self._judgeable(known, call):
-                return recent._replace(artifact=await self._fetcher.confirm(known, call.expected, call.url))
+        """The content of the URL as of now, or as of a flight that began after the call did."""
         bring = partial(
             self._fetcher.bring, expected=call.expected, filename=call.filename, reporter=call.reporter
         )
@@ -258,11 +268,6 @@ class DirectUrls:
         if arrival.unchanged and await self._memory.held(arrival.artifact.sha256) is None:
             # It was evicted while the server was asked.
             arrival = await bring(replace(source, condition=None), since=time.monotonic())
-        if arrival.source == source.name:
-            self._recent[name] = arrival
-            self._recent.move_to_end(name)
-            if len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
         return arrival
 
     # -- files -----------------------------------------------------------------------------------------
@@ -287,18 +292,25 @@ class DirectUrls:
             await self._memory.remember_url(call.url, UrlState(sha256, evidence, None, now))
             await self._memory.record_origin(sha256, Origin("path", redact(call.url)), call.filename)
         same = state is not None and state.sha256 == sha256 and held is not None
-        came_from: Literal["store", "network"] = "store" if same or not arrival.source else "network"
+        came_from: CameFrom = "store" if same or not arrival.source else "network"
         return Current(await self._noted(arrival.artifact), came_from, True)
 
 
-async def _key(url: str, identity: str) -> str:
-    """Under which a URL is remembered: no secret can be read from it, or cheaply guessed."""
-    shown = redact(url)
-    bare = split_credentials(url)[0]
-    if shown == bare:
-        return f"{shown}\n{identity}"
-    # Parameters with secret names may tell files apart: masked, they would not.
-    secret = await asyncio.to_thread(
-        hashlib.pbkdf2_hmac, "sha256", bare.encode("utf-8", "surrogateescape"), shown.encode(), _ROUNDS, 16
+def not_in_cache(url: str) -> PkgcError:
+    """The error when nobody may be asked for what a URL holds, and it is not known."""
+    return PkgcError(
+        "not-in-cache",
+        f"{redact(url)} is not in the cache, and --offline forbids to download it",
+        hint="run once without --offline",
     )
-    return f"{shown}\n{identity}\n{secret.hex()}"
+
+
+async def _key(url: str, identity: str) -> str:
+    """Under which a URL is remembered."""
+    shown, line, secret = (await url_key(url)).partition("\n")
+    return f"{shown}\n{identity}{line}{secret}"
+
+
+def _request(source: Source) -> str:
+    """Equal for sources whose answers are as good for one as for the other."""
+    return f"{source.fresh} {source.name}"

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,9 @@ from pkgc_daemon.fetching.bodies import (
     MAX_FILE_BYTES,
     Progress,
     Source,
+    Stamp,
     Unchanged,
     receive,
-    stamp_of,
 )
 from pkgc_daemon.fetching.failures import TransferError, for_disk
 from pkgc_daemon.fetching.hurry import TooSlow, hurry
@@ -340,8 +340,8 @@ class Fetcher:
                 for waiter in flight.waiters:
                     waiter.reporter.started(flight.key, waiter.filename, total)
 
-        def answered(headers: Mapping[str, str]) -> None:
-            route.stamp = stamp_of(headers)
+        def answered(stamp: Stamp | None) -> None:
+            route.stamp = stamp
 
         # Sizes that somebody may accept; empty: any.
         exact = [one.expected.size for one in flight.waiters]

@@ -42,6 +42,8 @@ class Validator(NamedTuple):
     etag: str | None
     last_modified: str | None
     total: int | None
+    answered_by: str | None = None
+    """`urls.url_key` of the URL that gave it; None: nobody knows, or the hash of the whole decides anyway."""
 
     @property
     def if_range(self) -> str | None:
@@ -300,7 +302,8 @@ class Partial:
         self._inode = (0, 0)
         try:
             record = json.loads(self.sidecar.read_bytes())
-            validator = Validator(record["etag"], record["last_modified"], record["total"])
+            texts = (record["etag"], record["last_modified"])
+            validator = Validator(*texts, record["total"], record.get("answered_by"))
             good = record["url"] == self._url and _is_sound(validator)
         except FileNotFoundError:
             # Nothing was left, or a daemon was killed before the sidecar was written.
@@ -380,7 +383,10 @@ def _new_hashers(algorithms: frozenset[str]) -> dict[str, hashlib._Hash]:
 
 def _is_sound(validator: Validator) -> bool:
     return (
-        all(isinstance(v, str | None) for v in (validator.etag, validator.last_modified))
+        all(
+            isinstance(v, str | None)
+            for v in (validator.etag, validator.last_modified, validator.answered_by)
+        )
         and (validator.total is None or (type(validator.total) is int and validator.total >= 0))
         and validator.if_range is not None
     )

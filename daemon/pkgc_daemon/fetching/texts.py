@@ -5,10 +5,11 @@ remembers them for the next time that the server says they are unchanged.  It re
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from urllib.parse import urldefrag, urlsplit
 
 from pkgc_daemon.errors import InputError, PkgcError
-from pkgc_daemon.fetching.bodies import Stamp, stamp_of
+from pkgc_daemon.fetching.bodies import Stamp, guard_of, same_stamp, stamp_of
 from pkgc_daemon.fetching.failures import BAD_URL_HINT, for_status
 from pkgc_daemon.fetching.transport import Transport
 from pkgc_daemon.redaction import redact
@@ -39,7 +40,13 @@ class Texts:
         self._known: OrderedDict[tuple[str, str], tuple[Stamp, bytes]] = OrderedDict()
 
     async def fetch(
-        self, url: str, options: IndexOptions, reporter: Reporter, *, offline: bool = False
+        self,
+        url: str,
+        options: IndexOptions,
+        reporter: Reporter,
+        *,
+        offline: bool = False,
+        fresh: bool = False,
     ) -> bytes:
         """The bytes at `url` as they are now, without Content-Encoding.
 
@@ -48,6 +55,7 @@ class Texts:
             options: whose credentials, certificates and proxies are used.
             reporter: told of retries, and of what was not asked for.
             offline: take what was there last, as far as it is remembered; ask nobody.
+            fresh: have the server, not a cache on the way, send the text without any condition.
 
         Raises:
             PkgcError: ``not-in-cache`` (offline), ``http-status``, ``html-page``, ``file-too-large`` (24
@@ -73,12 +81,17 @@ class Texts:
             )
             return known[1]
         headers = {"Accept": "text/plain, application/toml, */*;q=0.5"}
-        if known is not None and known[0].etag:
-            headers["If-None-Match"] = known[0].etag
-        elif known is not None and known[0].last_modified:
-            headers["If-Modified-Since"] = known[0].last_modified
+        if fresh:
+            headers["Cache-Control"] = "no-cache"
+        get = partial(self._transport.get_page, bare, headers, options, reporter, limit=MAX_TEXT_BYTES)
+        guard = guard_of(known[0]) if known is not None and not fresh else None
         try:
-            page = await self._transport.get_page(bare, headers, options, reporter, limit=MAX_TEXT_BYTES)
+            page = await get(guard=guard)
+            if page.status == 304 and page.guarded and known is not None:
+                if same_stamp(known[0], page.headers):
+                    self._known.move_to_end(key)
+                    return known[1]
+                page = await get()
         except PkgcError as error:
             if error.code != "page-too-large":
                 raise
@@ -87,9 +100,6 @@ class Texts:
                 f"{redact(url)} is too large for a requirements file or a lock",
                 context=f"expected: {MAX_TEXT_BYTES} bytes at most\nfound: more",
             ) from error
-        if page.status == 304 and known is not None:
-            self._known.move_to_end(key)
-            return known[1]
         if page.status != 200:
             bad = for_status(page.status, page.headers, bare).error
             raise PkgcError(
@@ -101,7 +111,7 @@ class Texts:
                 f"{redact(bare)} is an HTML page, neither a requirements file nor a lock",
                 hint="name the URL of the raw file; the server may also want you to log in first",
             )
-        self._remember(key, stamp_of(page.headers), page.body)
+        self._remember(key, stamp_of(page.headers, page.answered_by), page.body)
         return page.body
 
     def _remember(self, key: tuple[str, str], stamp: Stamp | None, body: bytes) -> None:

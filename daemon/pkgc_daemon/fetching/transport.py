@@ -10,7 +10,7 @@ import hashlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,10 +29,17 @@ from pkgc_daemon.fetching.credentials import (
 from pkgc_daemon.fetching.failures import BAD_URL_HINT, RETRIED_STATUSES, TransferError, for_status, translate
 from pkgc_daemon.fetching.patience import Kind, Patience, PatienceLimits
 from pkgc_daemon.fetching.settings import is_trusted, make_lax_tls, make_tls, proxy_for
-from pkgc_daemon.fetching.urls import decode_page, exact_url, page_too_large, redirect_target
+from pkgc_daemon.fetching.urls import (
+    decode_page,
+    exact_url,
+    is_url,
+    page_too_large,
+    redirect_target,
+    url_key,
+)
 from pkgc_daemon.redaction import mask_parameters, redact
 from pkgc_daemon.reporting import Reporter
-from pkgc_daemon.selection.ports import PageResponse
+from pkgc_daemon.selection.ports import Guard, PageResponse
 from pkgc_daemon.vocabulary import IndexOptions
 from pkgc_protocol.version import __version__
 
@@ -59,6 +66,10 @@ class Reply:
     url: str
     """After redirects, without credentials."""
     content: aiohttp.StreamReader
+    exact_url: str = field(repr=False)
+    """`url` as it was sent: signatures in it are secret."""
+    guarded: bool
+    """See `PageResponse.guarded`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,7 @@ class Transport:
         options: IndexOptions,
         reporter: Reporter,
         *,
+        guard: Guard | None = None,
         limit: int | None = None,
     ) -> PageResponse:
         """See `PageTransport.get_page`.
@@ -163,7 +175,8 @@ class Transport:
                     # Waiting for one's turn is not the server's fault.
                     patience.begin()
                     timeout = patience.connect_timeout()
-                    page = await self._get_page_once(url, headers, options, timeout, limit or MAX_PAGE_BYTES)
+                    most = limit or MAX_PAGE_BYTES
+                    page = await self._get_page_once(url, headers, options, guard, timeout, most)
                 if page.status not in RETRIED_STATUSES:
                     return page
                 trouble = for_status(page.status, page.headers, url)
@@ -182,6 +195,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         options: IndexOptions,
+        guard: Guard | None,
         connect_timeout: float,
         limit: int,
     ) -> PageResponse:
@@ -189,7 +203,7 @@ class Transport:
         try:
             async with (
                 asyncio.timeout(PAGE_DEADLINE),
-                self.open(url, asked, options, connect_timeout=connect_timeout) as reply,
+                self.open(url, asked, options, guard=guard, connect_timeout=connect_timeout) as reply,
             ):
                 parts: list[bytes] = []
                 size = 0
@@ -205,7 +219,9 @@ class Transport:
                         body = await asyncio.to_thread(decode_page, body, encoding, url, limit)
                     else:
                         body = decode_page(body, encoding, url, limit)
-                return PageResponse(reply.status, reply.headers, body, reply.url)
+                has_validator = not reply.headers.keys().isdisjoint(("etag", "last-modified"))
+                by = await url_key(reply.exact_url) if reply.status == 200 and has_validator else ""
+                return PageResponse(reply.status, reply.headers, body, reply.url, by, reply.guarded)
         except (aiohttp.ClientError, OSError, TimeoutError, PkgcError) as exc:
             raise translate(exc, url) from exc
 
@@ -218,12 +234,14 @@ class Transport:
         headers: Mapping[str, str],
         options: IndexOptions,
         *,
+        guard: Guard | None = None,
         connect_timeout: float | None = None,
         read_bufsize: int = 65536,
     ) -> AsyncIterator[Reply]:
         """GET `url`, following redirects; the body is read by the caller, undecoded.
 
         Args:
+            guard: headers for one URL only, which is `url` or one that it redirects to.
             connect_timeout: seconds for name, connection and TLS together (default: the limits').
             read_bufsize: bytes; twice as many may wait in memory.
 
@@ -240,14 +258,21 @@ class Transport:
             sock_read=self.limits.stall_timeout,
         )
         for _ in range(MAX_REDIRECTS + 1):
+            guarded = guard is not None and await is_url(current, guard.only_for)
+            sent = {**headers, **guard.headers} if guard is not None and guarded else headers
             response = await self._request(
-                current, headers, credentials, options, settings, timeout, read_bufsize
+                current, sent, credentials, options, settings, timeout, read_bufsize
             )
             try:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
                     yield Reply(
-                        response.status, _joined(response), mask_parameters(current), response.content
+                        response.status,
+                        _joined(response),
+                        mask_parameters(current),
+                        response.content,
+                        current,
+                        guarded,
                     )
                     return
                 target, theirs = redirect_target(current, location)

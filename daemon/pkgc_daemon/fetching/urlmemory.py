@@ -26,6 +26,8 @@ class UrlState:
     """Last-Modified of the answer, as it came."""
     checked: float = 0.0
     """Unix seconds."""
+    answered_by: str | None = None
+    """`urls.url_key` of the URL that answered, after redirects: to another one they mean nothing."""
 
 
 class UrlMemory(Protocol):

@@ -1,7 +1,11 @@
-"""URLs and encodings: what goes over the wire, where a redirect leads, what a page decodes to; pure."""
+"""URLs and encodings: what goes over the wire, where a redirect leads, as what a URL is remembered, what a
+page decodes to; no I/O.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import re
 import zlib
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
@@ -17,6 +21,8 @@ from pkgc_daemon.redaction import redact
 _BROKEN = (
     "Only http and https URLs are followed. Check the index URL; the server may want you to log in first."
 )
+#: Rounds of the hash that stands for secrets in a key: it is kept on disk, and guessing must not be cheap.
+_ROUNDS = 20_000
 _SAFE_URL = re.compile(r"[!#$&-;=?-\[\]_a-z~%]*\Z")
 
 
@@ -26,6 +32,33 @@ def exact_url(url: str) -> URL:
     if _SAFE_URL.match(url):
         return URL(url, encoded=True)
     return URL(quote(url, safe="!#$%&'()*+,/:;=?@[]~"), encoded=True)
+
+
+def has_secrets(url: str) -> bool:
+    """Whether `url`, which has no userinfo, has parameters that `redact` masks: `url_key` takes time then."""
+    return redact(url) != url
+
+
+async def url_key(url: str) -> str:
+    """As what a URL is remembered: no secret can be read from it, or cheaply guessed.
+
+    Credentials and fragment do not count; URLs that differ otherwise have different keys. The part before the
+    first line break is the URL as people may see it.
+    """
+    bare = split_credentials(urldefrag(url).url)[0]
+    if not has_secrets(bare):
+        return bare
+    # Parameters with secret names may tell files apart: masked, they would not.
+    shown = redact(bare)
+    secret = await asyncio.to_thread(
+        hashlib.pbkdf2_hmac, "sha256", bare.encode("utf-8", "surrogateescape"), shown.encode(), _ROUNDS, 16
+    )
+    return f"{shown}\n{secret.hex()}"
+
+
+async def is_url(url: str, key: str) -> bool:
+    """Whether `key` is the `url_key` of `url`."""
+    return redact(urldefrag(url).url) == key.partition("\n")[0] and await url_key(url) == key
 
 
 def redirect_target(current: str, location: str) -> tuple[str, Credentials | None]:

@@ -27,7 +27,7 @@ from pkgc_daemon.inputs.references import (
 __all__ = ["Form", "FormError", "classify", "classify_editable"]
 
 #: Lines by which locks of other names, and those on standard input, are known.
-_LOCK = re.compile(r"lock-version\s*=|\[\[packages?\]\]|\[\[distribution\]\]")
+_LOCK = re.compile(r"(lock-version|version|created-by) = [\"\d]|\[\[(packages?|distribution)\]\]")
 _OPERATORS = ("==", "~=", "!=", "<=", ">=")
 
 

@@ -31,7 +31,10 @@ _LOCKS: frozenset[SourceKind] = frozenset({"pylock", "uv.lock"})
 _EXPORTS: dict[SourceKind, tuple[str, str]] = {
     "poetry.lock": (
         "Poetry's lock",
-        "`poetry export -f requirements.txt -o requirements.txt`, then `pkgc sync requirements.txt`",
+        (
+            "`poetry export -f requirements.txt -o requirements.txt` (of poetry-plugin-export), then "
+            "`pkgc sync requirements.txt`"
+        ),
     ),
     "pdm.lock": ("PDM's lock", "`pdm export -o requirements.txt`, then `pkgc sync requirements.txt`"),
     "pipfile.lock": (

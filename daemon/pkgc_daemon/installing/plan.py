@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pkgc_daemon.installing.reasons import Served, same_version, why_replace
 from pkgc_daemon.installing.uninstall import Stuck, cannot_uninstall
-from pkgc_daemon.vocabulary import Add, Installed, Keep, Plan, Remove, SourceState, Wanted
+from pkgc_daemon.vocabulary import Add, IndexOptions, Installed, Keep, Plan, Remove, SourceState, Wanted
 
 __all__ = ["SEEDS", "Served", "make_plan", "same_version"]
 
@@ -24,6 +24,7 @@ def make_plan(
     served: Mapping[str, Served] | None = None,
     states: Mapping[str, SourceState] | None = None,
     settings: tuple[tuple[str, str], ...] = (),
+    options: IndexOptions | None = None,
 ) -> Plan:
     """Compare the lock with an environment (invariant 4; design.md 8, 'Origin of unhashed pins').
 
@@ -38,6 +39,7 @@ def make_plan(
         states: name -> what a direct reference holds now; a name is absent when it was not looked up, and
             then only the lock's own digests or commit can say that what is installed satisfies.
         settings: build settings of the command line; those of a `Wanted` come after them.
+        options: the indexes that may serve a pin: reasons name them, nothing depends on them.
 
     Returns:
         The plan. `Plan.remove` holds everything that is taken out, including what an `Add` replaces.
@@ -65,6 +67,7 @@ def make_plan(
             served=(served or {}).get(want.name),
             state=(states or {}).get(want.name),
             settings=settings,
+            options=options,
         )
         if reason is None:
             keep.append(Keep(found[0], want))

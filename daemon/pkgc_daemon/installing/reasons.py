@@ -21,6 +21,7 @@ from pkgc_daemon.vocabulary import (
     DirectorySource,
     DirectSource,
     FilesSource,
+    IndexOptions,
     Installed,
     LockedFile,
     Origin,
@@ -32,7 +33,7 @@ from pkgc_daemon.vocabulary import (
 
 #: Digests that tell bytes apart, whoever made them; blake2b is one although `--hash` does not take it (H5).
 TELLING = STRONG_ALGORITHMS | {"blake2b"}
-#: So many digests are shown one by one.
+#: So many digests, or indexes, are shown one by one.
 _SHOWN = 3
 #: Hex digits of a digest or commit where it stands beside another one.
 _SHORT = 12
@@ -43,7 +44,7 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]\Z")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the index that serves an unhashed pin has for it now."""
+    """What the index that serves an unhashed pin has for it now, or what the file is that a lock lists."""
 
     digests: frozenset[Digest] = frozenset()
     """Advertised for files of the pinned version; none: the index gives no hashes."""
@@ -59,6 +60,7 @@ def why_replace(
     served: Served | None,
     state: SourceState | None,
     settings: tuple[tuple[str, str], ...] = (),
+    options: IndexOptions | None = None,
 ) -> str | None:
     """Why what is installed does not satisfy `want`, or None when it does.
 
@@ -69,6 +71,7 @@ def why_replace(
         state: of a direct reference; None: it was not looked up, so that only the lock's own digests or
             commit can tell.
         settings: of every build of this call; those of `want` come after them.
+        options: the indexes that may serve a pin, to be named.
     """
     one = found[0]
     named = f"{one.name} {one.version}"
@@ -82,15 +85,15 @@ def why_replace(
     source = want.source
     if source is None or isinstance(source, FilesSource):
         if one.direct:
-            index = "an index" if source is None or source.index is None else _index(source.index)
-            return f"{named}: installed from {_origin(one)}, the lock wants it from {index}"
+            servers = _servers(want, options) or "an index"
+            return f"{named}: installed from {_origin(one)}, the lock wants it from {servers}"
     elif not _same_place(source, one):
         return f"{named}: {_installed_from(one)}, the lock wants it from {_target(source)}"
     if forced:
         return f"{named}: reinstall was asked for"
     built = True
     if source is None or isinstance(source, FilesSource):
-        why = _why_not_pin(want, one, served, named)
+        why = _why_not_pin(want, one, served, named, options)
         built = one.settings is not None  # a wheel of the index's has none
     elif isinstance(source, ArchiveSource):
         why = _why_not_archive(source, want, one, state, named)
@@ -202,7 +205,8 @@ def _why_not_commit(source: VcsSource, one: Installed, state: SourceState | None
         at = f"{source.requested} of " if source.requested else ""
         return f"{named}: the commit of {at}{redact(source.url)} is not known"
     if one.commit == commit.lower():
-        return None
+        before, now = (each or "the default branch" for each in (one.requested, source.requested))
+        return None if before == now else f"{named}: recorded as {before}, the lock says {now} (same commit)"
     return f"{named}: commit {(one.commit or '?')[:_SHORT]}… → {commit.lower()[:_SHORT]}…"
 
 
@@ -219,17 +223,21 @@ def _why_not_directory(one: Installed, state: SourceState | None, named: str) ->
 # Pins
 
 
-def _why_not_pin(want: Wanted, one: Installed, served: Served | None, named: str) -> str | None:
+def _why_not_pin(
+    want: Wanted, one: Installed, served: Served | None, named: str, options: IndexOptions | None
+) -> str | None:
     if isinstance(want.source, FilesSource):
         why = _why_not_listed(want.source, want, one, named)
-        if why is None and served is not None and not want.hashes:
+        proven = any(not _strong(file.hashes).isdisjoint(one.hashes) for file in want.source.files)
+        if why is None and served is not None and not (want.hashes or proven):
             recorded, current = _strong(one.hashes), _strong(served.digests)
             if comparable(recorded, current) and recorded.isdisjoint(current):
                 where = _spelled(one) if one.origin is not None else "its file"
                 return f"{named}: the content of {where} changed ({_change(recorded, current)})"
         return why
     if want.hashes:
-        return _why_not_hash(want.hashes, one, one.hashes, named)
+        servers = _servers(want, options)
+        return _why_not_hash(want.hashes, one, one.hashes, named, f" from {servers}" if servers else "")
     if served is not None and one.hashes:
         return _why_not_served(one, served, named)
     return None
@@ -242,7 +250,7 @@ def _why_not_hash(
 
     Args:
         known: of the installed one.
-        source: where the lock says the bytes are, as a clause: `` from …``.
+        source: where the lock says the bytes are, or who may serve them, as a clause: `` from …``.
     """
     if not known:
         return f"{named}: {_unknown(one)}, the lock wants {_digests(wanted)}{source}"
@@ -398,8 +406,20 @@ def _spelled(one: Installed) -> str:
     return f"{one.origin.url} of {_index(one.origin.index)}"
 
 
-def _index(url: str) -> str:
-    return f"index {redact(url)}"
+def _index(url: str, name: str = "") -> str:
+    return f"index {name} ({redact(url)})" if name else f"index {redact(url)}"
+
+
+def _servers(want: Wanted, options: IndexOptions | None) -> str:
+    """Who may serve a pin; '' when nobody says that."""
+    if isinstance(want.source, FilesSource):
+        return _index(want.source.index) if want.source.index is not None else ""
+    options = options or IndexOptions()
+    pin = options.pins.get(want.name)
+    indexes = () if options.no_index else options.indexes if pin is None else (pin,)
+    places = [_index(url, options.names.get(url, "")) for url in indexes]
+    places += map(redact, options.find_links if pin is None else ())
+    return " or ".join(places) if len(places) <= _SHOWN else f"one of {len(places)} places"
 
 
 def _target(source: DirectSource) -> str:

@@ -26,7 +26,7 @@ from pkgc_daemon.selection.failures import refusal
 from pkgc_daemon.selection.filenames import normalize
 from pkgc_daemon.selection.findlinks import ReadFolder, read_folder_in_thread, read_local_project
 from pkgc_daemon.selection.pages import ACCEPT, API_VERSION, ProjectPage, parse_page
-from pkgc_daemon.selection.ports import CachedPage, PageResponse, PageStore, PageTransport
+from pkgc_daemon.selection.ports import CachedPage, Guard, PageResponse, PageStore, PageTransport
 from pkgc_daemon.vocabulary import IndexOptions
 
 Mode = Literal["normal", "refresh", "offline"]
@@ -61,6 +61,19 @@ class _Held:
     last_modified: str | None
     fresh_until: float
     validated_at: float
+    answered_by: str
+    """Whose validators they are (`PageResponse.answered_by`)."""
+
+    def guard(self) -> Guard | None:
+        """The headers that ask whether the page is still current; None: it cannot be asked so."""
+        said = {"if-none-match": self.etag, "if-modified-since": self.last_modified}
+        headers = {name: value for name, value in said.items() if value is not None}
+        return Guard(headers, self.answered_by) if headers and self.answered_by else None
+
+    def confirmed_by(self, response: PageResponse) -> bool:
+        """Whether a 304 is about this page, and not about an older one that was put back."""
+        changed = response.headers.get("last-modified", self.last_modified)
+        return response.guarded and (self.etag is not None or changed == self.last_modified)
 
 
 @dataclass(slots=True)
@@ -288,15 +301,14 @@ class IndexClient:
         if validate:
             # Caches on the way must ask the origin as well (RFC 9111, 5.2.1.4).
             headers["cache-control"] = "no-cache"
-        if held is not None:
-            if held.etag is not None:
-                headers["if-none-match"] = held.etag
-            if held.last_modified is not None:
-                headers["if-modified-since"] = held.last_modified
+        get = partial(self._transport.get_page, place.url, headers, options, reporter)
         async with self._requests:
             sent = self._clock()
             reporter.count("index_requests")
-            response = await self._transport.get_page(place.url, headers, options, reporter)
+            response = await get(guard=held.guard() if held is not None else None)
+            if response.status == 304 and held is not None and not held.confirmed_by(response):
+                reporter.count("index_requests")
+                response = await get()
         reporter.detail(f"index page {redact(response.url)}: {response.status}, {len(response.body)} bytes")
         return await self._receive(place, held, response, sent, reporter)
 
@@ -306,7 +318,7 @@ class IndexClient:
         # A rule of the user's counts from now on: what caches on the way did is what it shall overrule.
         headers = response.headers if place.rule is None else {"cache-control": place.rule}
         verdict = freshness(headers, requested_at=sent, received_at=self._clock())
-        if response.status == 304 and held is not None:
+        if response.status == 304 and held is not None and response.guarded:
             held.fresh_until, held.validated_at = verdict.fresh_until, max(held.validated_at, sent)
             self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until))
             return Answer(held.page, held.validated_at)
@@ -324,7 +336,8 @@ class IndexClient:
             return Answer(page, sent)
         newest = self._held.get(place.key)
         if newest is None or newest.validated_at <= sent:
-            self._hold(place.key, _Held(page, etag, last_modified, verdict.fresh_until, sent))
+            answered_by = response.answered_by
+            self._hold(place.key, _Held(page, etag, last_modified, verdict.fresh_until, sent, answered_by))
             saved = CachedPage(
                 place.key,
                 response.url,
@@ -333,6 +346,7 @@ class IndexClient:
                 verdict.fresh_until,
                 content_type,
                 response.body,
+                answered_by,
             )
             self._save(place.key, partial(self._pages.save_page, saved))
         return Answer(page, sent)
@@ -372,7 +386,7 @@ class IndexClient:
             page = await _parse(saved.body, saved.content_type, saved.url)
         except (OSError, PkgcError):
             return None  # unreadable, damaged, or from another version of pkgc: as if it had never been saved
-        return _Held(page, saved.etag, saved.last_modified, saved.fresh_until, 0.0)
+        return _Held(page, saved.etag, saved.last_modified, saved.fresh_until, 0.0, saved.answered_by)
 
     def _hold(self, key: str, held: _Held) -> None:
         self._drop(key)

@@ -13,6 +13,18 @@ from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.vocabulary import Digest, IndexOptions
 
 
+class Guard(NamedTuple):
+    """Conditional headers, and the one URL that may get them.
+
+    A validator is the word of the URL that answered with it (RFC 9110, 8.8). A redirect may lead elsewhere by
+    now, where the same word stands for other bytes: then nothing must be asked by it, and no 304 believed.
+    """
+
+    headers: Mapping[str, str]
+    only_for: str
+    """`PageResponse.answered_by` of the answer that had the validators."""
+
+
 class PageResponse(NamedTuple):
     """An answer to a request for an index page, after redirects and retries."""
 
@@ -23,15 +35,27 @@ class PageResponse(NamedTuple):
     """Decoded (no Content-Encoding left); empty for 304."""
     url: str
     """The final URL, without credentials: what relative links of the page are relative to."""
+    answered_by: str = ""
+    """Tells the final URL from every other one, without secrets; '' when there is no validator to go with."""
+    guarded: bool = False
+    """The final URL is the one of the `Guard`, and got its headers: only then a 304 says anything."""
 
 
 class PageTransport(Protocol):
     """Gets index pages: authentication, redirects, retries and TLS are its business."""
 
     async def get_page(
-        self, url: str, headers: Mapping[str, str], options: IndexOptions, reporter: Reporter
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        options: IndexOptions,
+        reporter: Reporter,
+        *,
+        guard: Guard | None = None,
     ) -> PageResponse:
         """GET `url` (http or https; may hold credentials) with the extra request `headers`.
+
+        Those of `guard` go to its URL only, whether that is `url` or where a redirect leads.
 
         Every final status comes back as a response, also 304, 4xx and (after the retries) 5xx.
 
@@ -61,6 +85,8 @@ class CachedPage(NamedTuple):
     """Unix seconds until which the page may be used unasked (RFC 9111, 4.2); 0: always ask."""
     content_type: str
     body: bytes
+    answered_by: str = ""
+    """`PageResponse.answered_by`: whose validators these are."""
 
 
 class PageStore(Protocol):

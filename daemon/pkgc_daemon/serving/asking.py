@@ -55,6 +55,8 @@ class Obtained:
         own: dict[str, Any] = {}
         if self.origin.index is not None:
             own = {"index": redact(self.origin.index), "kind": self.origin.kind}
+        elif self.origin.kind in ("url", "path"):  # the right bytes, which came by a direct reference once
+            own = {"kind": self.origin.kind}
         if self.built:
             own["built"] = True
             if self.settings:
@@ -89,9 +91,18 @@ class Asking:
         """`refresh` for a project named by --refresh-package."""
         return "refresh" if self.mode == "normal" and name in self.refresh_packages else self.mode
 
+    @property
+    def world_identity(self) -> str:
+        """Whose builds may be shared (`World.identity`)."""
+        return self.context.world.identity if self.context is not None else ""
+
     def rebuilds(self, name: str) -> bool:
         """Whether a wheel that was built before is not good enough: ``--refresh``, ``--reinstall``."""
         return self.mode_for(name) == "refresh" or self.reinstall is True or name in (self.reinstall or ())
+
+    def mode_for_url(self, name: str) -> Mode:
+        """How a URL without a hash is asked what it holds: what shall be anew is not taken from a cache."""
+        return "refresh" if self.mode != "offline" and self.rebuilds(name) else self.mode
 
     def settings_for(self, wanted: Wanted) -> Settings:
         """The build settings for `wanted`."""

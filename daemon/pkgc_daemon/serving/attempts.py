@@ -61,7 +61,9 @@ class Attempts:
 def failure(wanted: Wanted, attempts: Attempts, choice: Choice) -> PkgcError:
     """The error when no candidate would do: every file that was tried, with its digests."""
     last = attempts.errors[-1]
-    if len(attempts.lines) == 1 and last.code not in ("hash-mismatch", "not-in-cache"):
+    # A lock that lists files names one of them for each target, all of whose hashes must match.
+    several = ("not-in-cache",) if wanted.source is not None else ("hash-mismatch", "not-in-cache")
+    if len(attempts.lines) == 1 and last.code not in several:
         return placed(last, wanted)
     lines = list(attempts.lines)
     for one in choice.rejected:

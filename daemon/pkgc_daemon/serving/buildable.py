@@ -23,6 +23,20 @@ from .asking import Asking, Settings
 _GENERATION = 1
 
 
+#: Build requirements of one project, and characters of one: far above what is real.
+MAX_REQUIREMENTS, MAX_REQUIREMENT = 1_000, 4_096
+REQUIREMENTS = f"at most {MAX_REQUIREMENTS} requirements of at most {MAX_REQUIREMENT} characters"
+
+
+def are_requirements(value: object) -> bool:
+    """Whether what a project or a backend calls its build requirements can be looked at without harm."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= MAX_REQUIREMENTS
+        and all(isinstance(one, str) and len(one) <= MAX_REQUIREMENT for one in value)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Buildable:
     """A source that is to become a wheel."""
@@ -87,6 +101,7 @@ def cache_key(source: Buildable, asking: Asking, settings: Settings) -> str:
         interpreter_facts(asking.interpreter),
         settings_key(settings),
         "" if asking.isolated else asking.interpreter.prefix,
+        asking.world_identity,
     )
     return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
 

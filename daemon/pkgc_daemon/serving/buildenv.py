@@ -124,7 +124,7 @@ class BuildEnvironments:
             PkgcError: ``build-requirements``, ``build-cycle``, ``not-in-cache`` (offline), …
         """
         markers = asking.interpreter.markers
-        wanted = applicable(requirements, markers, title)
+        wanted = await asyncio.to_thread(applicable, requirements, markers, title)
         if not wanted:
             return ()
         inner = dataclasses.replace(asking, settings=(), isolated=True)
@@ -161,6 +161,7 @@ class BuildEnvironments:
             (asking.mode, when, asking.refresh_packages, asking.no_build),
             (asking.given.no_binary, asking.given.only_binary),
             frozenset(preferred.items()),
+            asking.world_identity,
         )
 
     # -- what the resolver asks ------------------------------------------------------------------------
@@ -267,7 +268,8 @@ class BuildEnvironments:
                 "fingerprint": None,
                 "remove": [_removal(one, target["interpreter"]) for one in gone],
                 "add": [self._addition(one) for one in added],
-                "link_mode": "auto",
+                # What a build does to its environment stays there: no file of the store is linked into it.
+                "link_mode": "reflink",
                 "compile": False,
                 "strict": False,
                 "settled": sorted(settled),

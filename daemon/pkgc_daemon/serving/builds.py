@@ -26,7 +26,16 @@ from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import Artifact, Digest, VcsSource, Wanted
 
 from .asking import Asking, Obtained, Settings
-from .buildable import Buildable, Built, cache_key, check_identity, origin_of, title_of
+from .buildable import (
+    REQUIREMENTS,
+    Buildable,
+    Built,
+    are_requirements,
+    cache_key,
+    check_identity,
+    origin_of,
+    title_of,
+)
 from .buildenv import BuildEnvironment, BuildEnvironments, Obtain, needed
 from .text import format_duration
 
@@ -139,7 +148,7 @@ class Builder:
         """
         assert asking.context is not None
         world = asking.context.world
-        work: str = (await world.do("begin_build", {}))["work"]
+        work = await _begin(asking.context)
         try:
             found = await world.do("checkout_git", self.git_args(source, None, work, asking))
         finally:
@@ -147,11 +156,7 @@ class Builder:
         return str(found["commit"])
 
     def git_args(
-        self,
-        source: Buildable | VcsSource,
-        commit: str | None,
-        work: str,
-        asking: Asking,
+        self, source: Buildable | VcsSource, commit: str | None, work: str, asking: Asking
     ) -> dict[str, Any]:
         """The arguments of `checkout_git`."""
         assert source.url is not None
@@ -198,13 +203,11 @@ class Builder:
     def _may_require(self, requires: Sequence[Sequence[str]], asking: Asking) -> bool:
         """Whether build requirements of projects that are pinned to an index came from that one."""
         for name, _version, sha256 in requires:
-            index = asking.options.pins.get(name)
-            if index is None:
+            if (index := asking.options.pins.get(name)) is None:
                 continue
             wanted = redact(index).rstrip("/")
-            if not any(
-                (origin.index or "").rstrip("/") == wanted for origin, _ in self.store.origins(sha256)
-            ):
+            known = (*(origin for origin, _ in self.store.origins(sha256)), *self.store.sources(sha256))
+            if not any((origin.index or "").rstrip("/") == wanted for origin in known):
                 return False
         return True
 
@@ -246,7 +249,7 @@ class _Build:
         output, began = self.context.output, time.monotonic()
         shown = f"build {self.source.identity}"
         self._check_environment()
-        self.work = (await self.context.world.do("begin_build", {}))["work"]
+        self.work = await _begin(self.context)
         keep_log = False
         output.started(shown, self.title, None, verb="Building", past="Built", unit="line")
         try:
@@ -310,7 +313,19 @@ class _Build:
                 "label": source.label,
             },
         )
-        self.folder, self.project = prepared["source"], prepared["project"]
+        project = prepared.get("project")
+        if (
+            not isinstance(prepared.get("source"), str)
+            or not isinstance(project, dict)
+            or not isinstance(project.get("backend"), str)
+            or not are_requirements(project.get("requires"))
+        ):
+            raise PkgcError(
+                "build-failed",
+                f"{self.title}: its project cannot be built",
+                context=f"expected: a backend and {REQUIREMENTS}\nfound: {repr(project)[:200]}",
+            )
+        self.folder, self.project = prepared["source"], project
 
     async def _environment(self, leases: ExitStack) -> BuildEnvironment:
         """The environment of the hooks, with everything that they require."""
@@ -357,7 +372,26 @@ class _Build:
             "label": self.title,
         }
         async with self.builder.slots:
-            return await self.context.world.do("run_build", args, report if shown else None)
+            answer = await self.context.world.do("run_build", args, report if shown else None)
+        return self._checked(answer, "wheel" if hook.startswith("build") else "requires")
+
+    def _checked(self, answer: dict[str, Any], key: str) -> dict[str, Any]:
+        """What a hook gave back, which code of others made: of the right kind, and of a sane size.
+
+        Raises:
+            PkgcError: ``build-failed``.
+        """
+        value = answer.get(key)
+        if key == "wheel" and isinstance(value, str):
+            return answer
+        if key == "requires" and are_requirements(value):
+            return answer
+        raise PkgcError(
+            "build-failed",
+            f"{self.title}: its build backend gave back something else than it should",
+            context=f"expected: {'the path of a wheel' if key == 'wheel' else REQUIREMENTS}\n"
+            f"found: {type(value).__name__} {repr(value)[:200]}",
+        )
 
     async def _publish(self, wheel: str, environment: BuildEnvironment) -> Built:
         """Take the wheel into the store, if it is what was asked for."""
@@ -369,8 +403,6 @@ class _Build:
             )
         check_identity(filename, source, self.wanted, self.asking.interpreter)
         artifact = await self._fetch(wheel, filename)
-        origin = source.origin or origin_of(source)
-        await store.record_origin(artifact.sha256, origin, filename)
         await store.ensure_tree(artifact, filename)
         requires = tuple(
             (one.tree.manifest.name, one.version, one.tree.sha256) for one in environment.installed
@@ -387,20 +419,29 @@ class _Build:
             draft = self.builder.store.layout.draft()
             await asyncio.to_thread(draft.write_bytes, data)
             path = str(draft)
+        url, source = file_url(path), self.source.origin or origin_of(self.source)
         try:
-            return await self.builder.fetcher.fetch(
-                file_url(path),
-                allowed=frozenset(),
-                advertised=frozenset(),
-                size=None,
-                exact_size=False,
-                filename=filename,
-                options=self.asking.options,
-                reporter=Silent(),
-            )
+            with self.builder.store.built_of(url, source):
+                return await self.builder.fetcher.fetch(
+                    url,
+                    allowed=frozenset(),
+                    advertised=frozenset(),
+                    size=None,
+                    exact_size=False,
+                    filename=filename,
+                    options=self.asking.options,
+                    reporter=Silent(),
+                )
         finally:
             if draft is not None:
                 await asyncio.to_thread(draft.unlink, True)
+
+
+async def _begin(context: Context) -> str:
+    work = (await context.world.do("begin_build", {})).get("work")
+    if not isinstance(work, str) or not work.startswith("/"):
+        raise PkgcError("no-work-folder", f"the client named no folder to build in: {repr(work)[:100]}")
+    return work
 
 
 async def _end(context: Context, work: str, *, keep_log: bool) -> None:

@@ -36,13 +36,14 @@ class Context:
     umask: int | None = None
     """Of the client, when it told: what is made in its environments has its permissions."""
 
-    def text_fetcher(self, options: IndexOptions, *, offline: bool) -> Callable[[str], Awaitable[bytes]]:
+    def text_fetcher(self, call: InputCall, options: IndexOptions) -> Callable[[str], Awaitable[bytes]]:
         """Gets inputs that are URLs, with the credentials and certificates of `options`."""
 
         async def fetch(url: str) -> bytes:
             await self.services.prepare(options)
-            text: bytes = await self.services.texts.fetch(url, options, self.output, offline=offline)
-            return text
+            return await self.services.texts.fetch(
+                url, options, self.output, offline=call.offline, fresh=call.refresh
+            )
 
         return fetch
 

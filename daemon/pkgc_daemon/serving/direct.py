@@ -11,12 +11,12 @@ import re
 import urllib.parse
 
 from pkgc_daemon.errors import InputError, PkgcError
-from pkgc_daemon.fetching.directurls import DirectUrls
+from pkgc_daemon.fetching.directurls import DirectUrls, not_in_cache
 from pkgc_daemon.fetching.urlmemory import UrlState
 from pkgc_daemon.installing.records import direct_url, file_url
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Reporter
-from pkgc_daemon.selection.filenames import parse_wheel, ranking
+from pkgc_daemon.selection.filenames import parse_sdist, parse_wheel, ranking
 from pkgc_daemon.store.store import Store
 from pkgc_daemon.vocabulary import (
     ArchiveSource,
@@ -33,6 +33,7 @@ from .asking import Asking, CameFrom, Obtained
 from .attempts import placed
 from .buildable import Buildable
 from .builds import Builder
+from .elsewhere import check_url
 from .obtaining import built_tree, check_python, decisive, is_source_archive
 
 #: A whole commit: SHA-1, or SHA-256 of newer repositories.
@@ -63,6 +64,8 @@ class DirectSources:
         assert source is not None
         try:
             if isinstance(source, ArchiveSource):
+                if asking.context is not None:
+                    check_url(asking.context.world, source.url)
                 return await self._archive_state(wanted, source, asking, reporter), ""
             if isinstance(source, DirectorySource):
                 return await self._directory_state(source, asking)
@@ -73,27 +76,35 @@ class DirectSources:
     async def _archive_state(
         self, wanted: Wanted, source: ArchiveSource, asking: Asking, reporter: Reporter
     ) -> SourceState:
+        if not is_source_archive(filename := archive_name(source.url)):
+            check_tags(filename, asking.interpreter)  # before anything is downloaded
         if wanted.hashes:
             return SourceState(wanted.hashes, asked=False)
-        current = await self._direct_urls.current(
-            source.url,
-            integrity=source.integrity,
-            size=source.size,
-            filename=archive_name(source.url),
-            options=asking.options,
-            reporter=reporter,
-            mode=asking.mode,
-        )
+        try:
+            current = await self._direct_urls.current(
+                source.url,
+                integrity=source.integrity,
+                size=source.size,
+                filename=archive_name(source.url),
+                options=asking.options,
+                reporter=reporter,
+                mode=asking.mode_for_url(wanted.name),
+                since=asking.asked_at or None,
+            )
+        except PkgcError as error:
+            if asking.mode != "offline" or error.code != "not-in-cache":
+                raise
+            if not decisive(source.integrity):
+                _warn_unknown(source.url, reporter)
+            return SourceState(asked=False)
         if not current.asked:
             reporter.warning(
                 f"{redact(source.url)} was not asked whether it changed (--offline): "
                 "using what was there last",
                 "not-revalidated",
             )
-        await self._store.record_origin(
-            current.artifact.sha256, archive_origin(source), archive_name(source.url)
-        )
-        return SourceState(current.artifact.digests, asked=current.asked)
+        fetched = current.came_from == "network" and source.path is None
+        return SourceState(current.artifact.digests, asked=current.asked, fetched=fetched)
 
     async def _directory_state(self, source: DirectorySource, asking: Asking) -> tuple[SourceState, str]:
         assert asking.context is not None
@@ -114,11 +125,8 @@ class DirectSources:
         if asking.mode == "offline":
             known = await self._store.url_state(key)
             if known is None or known.etag is None:
-                raise PkgcError(
-                    "not-in-cache",
-                    f"{redact(source.url)} was never asked for {source.requested or 'its default branch'}",
-                    hint="run once without --offline",
-                )
+                _warn_unknown(source.url, reporter)
+                return SourceState(asked=False)
             reporter.warning(
                 f"{redact(source.url)} was not asked whether it changed (--offline): "
                 f"using commit {known.etag}",
@@ -132,7 +140,8 @@ class DirectSources:
         commit = found["commit"]
         if commit is None:  # a short commit, which only the repository itself can complete
             commit = await self._builder.resolve_commit(source, asking)
-        await self._store.remember_url(key, UrlState("", commit, None, asking.asked_at))
+        if not asking.world_identity:
+            await self._store.remember_url(key, UrlState("", commit, None, asking.asked_at))
         return SourceState(commit=commit)
 
     async def obtain(
@@ -147,6 +156,8 @@ class DirectSources:
         assert source is not None
         try:
             if isinstance(source, ArchiveSource):
+                if asking.context is not None:
+                    check_url(asking.context.world, source.url)
                 obtained = await self._obtain_archive(wanted, source, state, asking, reporter)
             else:
                 obtained = await self._obtain_tree(wanted, source, state, asking)
@@ -156,20 +167,33 @@ class DirectSources:
             raise placed(error, wanted) from error
         return obtained
 
-    async def expected(self, wanted: Wanted, state: SourceState) -> tuple[Origin, CameFrom]:
-        """Where `obtain` would take it from, as far as that shows: nothing is downloaded or built."""
+    async def expected(self, wanted: Wanted, state: SourceState, *, strict: bool) -> tuple[Origin, CameFrom]:
+        """Where `obtain` would take it from, as far as that shows: nothing is downloaded or built.
+
+        Args:
+            strict: fail where `obtain` is known to fail.
+
+        Raises:
+            PkgcError: ``not-in-cache``.
+        """
         source = wanted.direct
         if isinstance(source, ArchiveSource):
+            if strict and not state.asked and not state.digests:
+                raise placed(not_in_cache(source.url), wanted)
             await self._store.settle(state.digests)
             held = any(self._store.find(digest) is not None for digest in decisive(state.digests))
             if not held:
                 return archive_origin(source), "network"
-            built = is_source_archive(archive_name(source.url))
-            return archive_origin(source), "build" if built else "store"
+            if is_source_archive(archive_name(source.url)):
+                return archive_origin(source), "build"
+            return archive_origin(source), "network" if state.fetched else "store"
         assert source is not None
         if isinstance(source, DirectorySource):
             return Origin("directory", file_url(source.path)), "build"
-        return Origin("vcs", f"git+{redact(source.url)}@{state.commit}"), "build"
+        if strict and state.commit is None:
+            raise placed(_never_asked(source), wanted)
+        at = f"@{state.commit}" if state.commit else ""
+        return Origin("vcs", f"git+{redact(source.url)}{at}"), "build"
 
     async def _obtain_archive(
         self,
@@ -183,6 +207,8 @@ class DirectSources:
         if is_source_archive(filename) and (before := await self._built_before(wanted, source, asking)):
             return before
         artifact, came_from = await self._archive(wanted, source, state, asking, reporter)
+        if state.fetched and came_from == "store":
+            came_from = "network"
         found = SourceState(artifact.digests, asked=state.asked)
         record = direct_url(source, found, asking.settings_for(wanted))
         if not is_source_archive(filename):
@@ -232,7 +258,8 @@ class DirectSources:
             filename=archive_name(source.url),
             options=asking.options,
             reporter=reporter,
-            mode=asking.mode,
+            mode=asking.mode_for_url(wanted.name),
+            since=asking.asked_at or None,
             allowed=wanted.hashes or frozenset(one for one in state.digests if one.algorithm == "sha256"),
         )
         return current.artifact, current.came_from
@@ -254,6 +281,8 @@ class DirectSources:
                 origin=origin,
             )
         else:
+            if state.commit is None:
+                raise _never_asked(source)
             url = redact(source.url)
             origin = Origin("vcs", f"git+{url}@{state.commit}")
             buildable = Buildable(
@@ -285,12 +314,22 @@ def archive_name(url: str) -> str:
     return name
 
 
-def expected_version(wanted: Wanted) -> str:
-    """The version as far as it shows before anything is opened or built; '' when it does not."""
+def expected_version(wanted: Wanted, obtained: Obtained | None) -> str:
+    """The version as far as it shows before anything is opened or built; '' when it does not.
+
+    Args:
+        obtained: what had to be opened all the same, because nothing else told its name.
+    """
+    if obtained is not None:
+        return obtained.version
     if wanted.version or not isinstance(wanted.source, ArchiveSource):
         return wanted.version
-    wheel = parse_wheel(archive_name(wanted.source.url))
-    return str(wheel.version) if wheel is not None else ""
+    filename = archive_name(wanted.source.url)
+    wheel = parse_wheel(filename)
+    if wheel is not None:
+        return str(wheel.version)
+    sdist = parse_sdist(filename)
+    return str(sdist.version) if sdist is not None and sdist.name == wanted.name else ""
 
 
 def _of_archive(source: ArchiveSource, sha256: str, path: str = "") -> Buildable:
@@ -304,6 +343,22 @@ def _of_archive(source: ArchiveSource, sha256: str, path: str = "") -> Buildable
         filename,
         subdirectory=source.subdirectory,
         origin=archive_origin(source),
+    )
+
+
+def _warn_unknown(url: str, reporter: Reporter) -> None:
+    reporter.warning(
+        f"{redact(url)} was not asked whether it changed (--offline), and is not in the cache: "
+        "only what is installed from it can stay",
+        "not-revalidated",
+    )
+
+
+def _never_asked(source: VcsSource) -> PkgcError:
+    return PkgcError(
+        "not-in-cache",
+        f"{redact(source.url)} was never asked for {source.requested or 'its default branch'}",
+        hint="run once without --offline",
     )
 
 

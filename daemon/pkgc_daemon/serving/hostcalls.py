@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, Protocol
@@ -51,10 +52,19 @@ class World:
         force_client: bool = False,
     ) -> None:
         self._peer = peer
+        self._began = time.monotonic_ns()
         self._caller = caller
         self._executor = executor
         self._env = env
         self._force_client = force_client
+
+    @property
+    def identity(self) -> str:
+        """Whose work may be shared: '' for all clients in the daemon's own world; any other is alone.
+
+        What such a client says it has built is true for itself only.
+        """
+        return "" if self.is_own else f"{self._peer.kind} {self._peer.pid} {id(self)} {self._began}"
 
     @property
     def is_own(self) -> bool:

@@ -20,6 +20,7 @@ from pkgc_daemon.vocabulary import STRONG_ALGORITHMS, Digest, SourceState, Wante
 from .asking import Asking, Mode, Obtained
 from .calls import InputCall, SyncCall
 from .context import Context
+from .elsewhere import options_for
 from .reading import Remembered, Sources
 from .targets import Target
 from .working import together
@@ -44,8 +45,8 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
     reader = context.services.reader
     sources = call.sources or await reader.default_sources(context.world, call.cwd)
     asked = Sources(tuple(sources), call.constraints, call.cwd, call.no_binary, call.only_binary)
-    early = context.index_options(call, RequirementsInput(), None)
-    remembered = await reader.read(context.world, asked, context.text_fetcher(early, offline=call.offline))
+    early = options_for(context.world, context.index_options(call, RequirementsInput(), None), context.env)
+    remembered = await reader.read(context.world, asked, context.text_fetcher(call, early))
     pip = await context.pip_configuration(call, remembered.given, target)
     lock = await _lock(context, call, remembered, target, pip)
     for warning in dict.fromkeys((*remembered.given.warnings, *lock.warnings)):
@@ -57,7 +58,7 @@ async def read_lock(context: Context, call: InputCall, target: Target) -> tuple[
             f"pkgc takes the index from pip's configuration, but does not read {', '.join(pip.ignored)}",
             "pip-setting-ignored",
         )
-    options = context.index_options(call, remembered.given, pip)
+    options = options_for(context.world, context.index_options(call, remembered.given, pip), context.env)
     mode: Mode = "offline" if call.offline else "refresh" if call.refresh else "normal"
     asking = Asking(
         target.interpreter,

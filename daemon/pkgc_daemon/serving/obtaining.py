@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from urllib.parse import urlsplit
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.directurls import DirectUrls
@@ -49,6 +48,7 @@ from .attempts import (
 )
 from .buildable import Buildable, Built
 from .builds import Builder
+from .elsewhere import check_url
 
 
 def is_source_archive(filename: str) -> bool:
@@ -142,9 +142,11 @@ class Obtainer:
             return None, "network"
         first = choice.candidates[0]
         await self._store.settle(first.hashes)
-        if await self._held(wanted, first) is None:
+        held = await self._held(wanted, first)
+        if held is None:
             return first.origin, "network"
-        return first.origin, "build" if first.is_sdist else "store"
+        origin = self._store.origin_for(held.sha256, first.origin)
+        return origin, "build" if first.is_sdist else "store"
 
     async def held_tree(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Tree | None:
         """What `obtain` would give for `wanted`, when the store holds it unpacked; nothing is downloaded.
@@ -166,21 +168,7 @@ class Obtainer:
         """What the store alone can say, whatever algorithm the lock uses."""
         await self._store.settle(wanted.hashes)
         await learn(self._store, wanted)
-        stored = self._stored_choice(wanted, asking)
-        digest = stored.use or stored.fallback
-        if digest is not None and await self._only_built(self._store.sha256_of(digest) or ""):
-            return StoredChoice(None, None, "")
-        return stored
-
-    async def _only_built(self, sha256: str) -> bool:
-        """Whether these bytes were made here, and nobody ever offered them as a file.
-
-        A local build is another thing than a file of an index (and another user's): it answers for its
-        source's hash (H10), not for its own.
-        """
-        if any(urlsplit(origin.url).path.endswith(".whl") for origin, _ in self._store.origins(sha256)):
-            return False
-        return await self._store.build_of(sha256) is not None
+        return self._stored_choice(wanted, asking)
 
     def _has(self, digest: Digest) -> bool:
         """Whether the store can serve this digest: by the original file, or by the tree alone."""
@@ -383,6 +371,9 @@ class Obtainer:
     ) -> Obtained:
         artifact = await self._known(wanted, candidate, asking, reporter)
         came_from: CameFrom = "store"
+        origin = candidate.origin
+        if artifact is not None:  # nobody is asked for it: it did not come from there now
+            origin = self._store.origin_for(artifact.sha256, origin)
         if artifact is None and candidate.is_sdist:
             before = await self._evicted_source(wanted, candidate, asking)
             if before is not None:
@@ -391,6 +382,8 @@ class Obtainer:
             artifact, came_from = await self._current(candidate, asking, reporter)
             attempts.fetched += came_from == "network"
         elif artifact is None:
+            if asking.context is not None:
+                check_url(asking.context.world, candidate.url)
             if asking.mode == "offline" and not candidate.url.startswith("file:"):
                 raise PkgcError("not-in-cache", f"{candidate.filename} is not in the cache (--offline)")
             attempts.fetched += 1
@@ -398,10 +391,10 @@ class Obtainer:
             await self._store.remember_digests(artifact)
             came_from = "network"
         if candidate.is_sdist:
-            obtained = await self._built(wanted, artifact, candidate.filename, candidate.origin, asking)
+            obtained = await self._built(wanted, artifact, candidate.filename, origin, asking)
         else:
             tree = await self._store.ensure_tree(artifact, candidate.filename)
-            obtained = Obtained(wanted, tree, candidate.origin, came_from, artifact.digests)
+            obtained = Obtained(wanted, tree, origin, came_from, artifact.digests)
         if came_from == "network":
             await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)
         check_python(obtained.tree, asking.interpreter)
@@ -452,7 +445,8 @@ class Obtainer:
             filename=candidate.filename,
             options=asking.options,
             reporter=reporter,
-            mode=asking.mode,
+            mode=asking.mode_for_url(candidate.name),
+            since=asking.asked_at or None,
         )
         return current.artifact, current.came_from
 
@@ -518,7 +512,8 @@ class Obtainer:
                 continue
             digests = self._store.digests(sha256)
             if candidate.hashes <= digests and (not wanted.hashes or wanted.hashes & digests):
-                return await self._built_before(wanted, sha256, candidate.filename, candidate.origin, asking)
+                origin = self._store.origin_for(sha256, candidate.origin)
+                return await self._built_before(wanted, sha256, candidate.filename, origin, asking)
         return None
 
     async def _fetch(

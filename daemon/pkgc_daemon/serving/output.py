@@ -51,6 +51,7 @@ class InstalledPackage:
 
     name: str
     version: str
+    """'' (in JSON null): only what has to be downloaded or built will tell."""
     origin: Origin | None = None
     sha256: str | None = None
     came_from: Literal["store", "network", "build"] = "store"
@@ -87,14 +88,18 @@ class SyncResult:
             "installed": [
                 {
                     "name": one.name,
-                    "version": one.version,
+                    "version": one.version or None,
                     "origin": _origin_document(one.origin),
                     "sha256": one.sha256,
                     "from": one.came_from,
+                    "reason": one.reason or None,
                 }
                 for one in self.installed
             ],
-            "removed": [{"name": one.name, "version": one.version} for one in self.removed],
+            "removed": [
+                {"name": one.name, "version": one.version, "reason": one.reason or None}
+                for one in self.removed
+            ],
             "kept": self.kept,
             "seconds": {"total": 0.0, **{name: round(value, 6) for name, value in self.seconds.items()}},
         }
@@ -270,7 +275,10 @@ class Output:
                 gone[new.name].remove(same[0])
                 lines.append((new.name, 1, self._change("~", new, same[0].reason or new.reason)))
             else:
-                lines.append((new.name, 1, self._change("+", new, new.reason if self._verbosity > 0 else "")))
+                # Of what has still to be built the version does not say why it takes the place of another.
+                unsaid = not new.version and new.name in gone
+                why = new.reason if self._verbosity > 0 or unsaid else ""
+                lines.append((new.name, 1, self._change("+", new, why)))
         for olds in gone.values():
             lines += [
                 (old.name, 0, self._change("-", old, old.reason if self._verbosity > 0 else ""))
@@ -338,7 +346,9 @@ class Output:
         if package.version:  # else only a build will tell
             text += self.style("dim", f"=={harmless(package.version)}")
         # The plan's reasons begin with what the line says already.
-        reason = reason.removeprefix(f"{package.name} {package.version}: ")
+        beginning, colon, rest = reason.partition(": ")
+        if colon and beginning.partition(" ")[0] == package.name:
+            reason = rest
         return f"{text} {self.style('dim', f'({harmless(reason)})')}" if reason else text
 
     def _say(self, line: str) -> None:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pkgc_daemon.errors import InputError
+from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.inputs.given import Lock, LockChoice, RequirementsInput
 from pkgc_daemon.inputs.locations import is_url, joined
 from pkgc_daemon.inputs.options import apply_format
@@ -64,7 +64,7 @@ class Sources:
 class _Readings:
     """The reads of one parse, which are the evidence for its outcome."""
 
-    def __init__(self, world: World, fetch_text: FetchText, already: dict[str, bytes]) -> None:
+    def __init__(self, world: World, fetch_text: FetchText, already: dict[str, bytes | PkgcError]) -> None:
         self.reads: dict[str, bytes] = {}
         self.variables: dict[str, str | None] = {}
         self.existence: dict[str, bool] = {}
@@ -75,6 +75,8 @@ class _Readings:
     async def file(self, path: str) -> bytes:
         """The content of a file, of standard input (``-``) or of an http(s) URL."""
         data = self._already.pop(path, None)
+        if isinstance(data, PkgcError):
+            raise data
         if data is None and is_url(path) and not path.lower().startswith("file:"):
             data = await self._fetch_text(path)
         elif data is None:
@@ -86,7 +88,7 @@ class _Readings:
     async def file_if_any(self, path: str) -> bytes | None:
         """The content of a local file, or None when there is none."""
         data = self._already.pop(path, None)
-        if data is None:
+        if not isinstance(data, bytes):
             data = (await self._world.read_files([path], optional=True))[0]
         self.reads[path] = _digest(data)
         return data
@@ -146,7 +148,7 @@ class LockReader:
         """
         remembered = self._memory.get(asked)
         # What is read to see whether it is the same may not be there a second time (a pipe).
-        already: dict[str, bytes] = {}
+        already: dict[str, bytes | PkgcError] = {}
         if remembered is not None and await self._still_true(world, remembered, already, fetch_text):
             self._memory.move_to_end(asked)
             return remembered
@@ -205,13 +207,22 @@ class LockReader:
         return readings.remembered(given, lock_file)
 
     async def _still_true(
-        self, world: World, remembered: Remembered, already: dict[str, bytes], fetch_text: FetchText
+        self,
+        world: World,
+        remembered: Remembered,
+        already: dict[str, bytes | PkgcError],
+        fetch_text: FetchText,
     ) -> bool:
         paths = [path for path, _ in remembered.reads if not is_url(path)]
         found = dict(zip(paths, await world.read_files(paths, optional=True), strict=True))
         for path, _ in remembered.reads:
-            if path not in found:
+            if path in found:
+                continue
+            try:
                 found[path] = await fetch_text(path)
+            except PkgcError as error:  # said when the file is read, with the line that includes it
+                already[path] = error
+                return False
         already.update((path, data) for path, data in found.items() if data is not None)
         if any(_digest(found[path]) != digest for path, digest in remembered.reads):
             return False
@@ -241,7 +252,9 @@ class LockReader:
         elif lock_file is not None:
             lock = await asyncio.to_thread(select_uvlock, lock_file, interpreter, choice)
         else:
-            lock = select_wanted(remembered.given, interpreter.markers, require_hashes=choice.require_hashes)
+            lock = await asyncio.to_thread(
+                select_wanted, remembered.given, interpreter.markers, require_hashes=choice.require_hashes
+            )
         if len(remembered.locks) >= 8:
             remembered.locks.clear()
         remembered.locks[key] = lock

@@ -66,6 +66,7 @@ async def sync(context: Context, call: SyncCall) -> int:
             served=served,
             states=asked.states,
             settings=asking.settings,
+            options=asking.options,
         )
         clock.lap("plan")
         if call.dry_run or call.check:
@@ -290,7 +291,7 @@ async def _only_say(
         await context.services.prepare(asked.asking.options)
     expected = await together(_expected(context, add.wanted, asked, ask=call.dry_run) for add in plan.add)
     for add, (origin, came_from) in zip(plan.add, expected, strict=True):
-        name, version = add.wanted.name, expected_version(add.wanted)
+        name, version = add.wanted.name, expected_version(add.wanted, asked.obtained.get(add.wanted.name))
         installed.append(InstalledPackage(name, version, origin, None, came_from, add.reason))
     removed = _removed(plan)
     output.sync_result(
@@ -316,7 +317,7 @@ async def _expected(
     """Where a Wanted would come from, as far as that shows."""
     services = context.services
     if wanted.direct is not None:
-        return await services.direct.expected(wanted, asked.states[wanted.name])
+        return await services.direct.expected(wanted, asked.states[wanted.name], strict=ask)
     origin: Origin | None
     came_from: CameFrom
     origin, came_from = await services.obtainer.expected(wanted, asked.asking, context.output, ask=ask)

@@ -38,6 +38,8 @@ class Target:
     """The interpreter to make it with, when it does not exist."""
     obstacle: PkgcError | None = None
     """Why it cannot be changed or made, when that shows without trying."""
+    real: str = ""
+    """`venv`, or what it leads to if it is a symbolic link: one environment, remembered under one path."""
 
     def check_writable(self) -> None:
         """Refuse before anything is downloaded.
@@ -79,11 +81,12 @@ class Targets:
         place = await world.do("locate_target", {"venv": venv})
         obstacle = place.get("obstacle")
         refused = None if obstacle is None else PkgcError.from_wire(obstacle)
-        real: str = place.get("venv") or venv
+        path: str = place.get("venv") or venv
+        real: str = place.get("real") or path
         if place["kind"] == "missing":
             python, wire, interpreter = await self.interpreter(world, request, env, cwd)
             base = str(wire.get("base_executable") or python)
-            return Target(real, False, interpreter, wire, base, refused)
+            return Target(path, False, interpreter, wire, base, refused, real)
         if place["python"] is None:
             raise InputError(
                 "not-an-environment",
@@ -97,10 +100,10 @@ class Targets:
                 f"{venv} is not a virtual environment: it has no pyvenv.cfg",
                 hint="remove it, or name another directory with --venv",
             )
-        check_target(interpreter, real)
+        check_target(interpreter, path)
         if request is not None:
             await self._agree(world, interpreter, venv, request, env, cwd)
-        return Target(real, True, interpreter, wire, None, refused)
+        return Target(path, True, interpreter, wire, None, refused, real)
 
     async def interpreter(
         self, world: World, request: str | None, env: Mapping[str, str], cwd: str

@@ -56,7 +56,7 @@ async def why(context: Context, call: WhyCall) -> int:
     asked = [one for name in call.names for one in installed if one.name == name]
     if asked:
         compared = await _compare(context, place, asked)
-        requests = await context.services.store.requests(target.venv)
+        requests = await context.services.store.requests(target.real)
         packages = [
             await _package(context, one, requests.get(one.name), files)
             for one, files in zip(asked, compared, strict=True)

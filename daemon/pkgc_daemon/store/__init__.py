@@ -11,7 +11,8 @@ alias (other digest)   after the artifact's file is in place, verified     with 
 tree                   unpacked in ``tmp/``; manifest written beside it;   no: row says boot id, synced=0
                        folder renamed into place; memory; catalog row
 index page             written in ``tmp/``, renamed over the old one       never: losing one is no error
-origin                 catalog row; artifact's sidecar renamed             with the catalog
+origin, source of a    catalog row; artifact's sidecar renamed             with the catalog
+built wheel
 interpreter, file      catalog only                                        with the catalog
 name, last use, URL,
 build, request

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pkgc_daemon.archives.wheel import translate_os_error
 from pkgc_daemon.errors import PkgcError
@@ -37,8 +37,12 @@ def publish(
     filename: str,
     url: str,
     boot: str,
+    source: Origin | None = None,
 ) -> ArtifactRow:
     """Move the complete, verified file at `path` into the store; see the table in `store`.
+
+    Args:
+        source: what the file was built of here; then `url` is not where anybody offers it.
 
     Raises:
         PkgcError: ``store-io`` or ``disk-full``; ``size-mismatch`` when the file is not `size` bytes long.
@@ -53,16 +57,15 @@ def publish(
                 hint="Try again.",
             )
         earlier = read_sidecar(layout, sha256)  # of a tree that is still there
+        built = ((source, filename),) if source is not None else ()
+        origins, sources = (earlier.origins, earlier.sources) if earlier is not None else ((), ())
         note = {
             "filename": filename,
-            "url": url,
+            "url": "" if source is not None else url,
             "size": size,
             "digests": sorted(str(digest) for digest in digests),
-            "origins": [
-                [origin.kind, origin.url, origin.index, name]
-                for origin, name in (earlier.origins if earlier is not None else ())
-                if not is_bare(origin)
-            ],
+            "origins": [_line(*one) for one in origins if source is not None or not is_bare(one[0])],
+            "sources": [_line(*one) for one in dict.fromkeys((*sources, *built))],
         }
         os.chmod(path, 0o444)
         write_atomically(layout.sidecar(sha256), json.dumps(note).encode(), layout.temporary)
@@ -84,7 +87,22 @@ class Sidecar(NamedTuple):
     digests: frozenset[Digest]
     """As told: nobody has compared them with the bytes."""
     origins: tuple[tuple[Origin, str], ...]
-    """At least one: (where the bytes came from, file name there)."""
+    """(where the bytes came from, file name there); at least one, unless they were only ever built here."""
+    sources: tuple[tuple[Origin, str], ...] = ()
+    """What they were built of here."""
+
+
+def _line(origin: Origin, filename: str) -> list[str | None]:
+    """One origin as a sidecar holds it."""
+    return [origin.kind, origin.url, origin.index, filename]
+
+
+def _origins(lines: Any) -> tuple[tuple[Origin, str], ...]:
+    return tuple(
+        (Origin(kind, str(where), index and str(index)), str(name))
+        for kind, where, index, name in lines
+        if kind in ORIGIN_KINDS
+    )
 
 
 def read_sidecar(layout: Layout, sha256: str) -> Sidecar | None:
@@ -92,16 +110,14 @@ def read_sidecar(layout: Layout, sha256: str) -> Sidecar | None:
     try:
         note = json.loads(layout.sidecar(sha256).read_bytes())
         filename, url = str(note["filename"]), str(note["url"])
-        origins = [
-            (Origin(kind, str(where), index and str(index)), str(name))
-            for kind, where, index, name in note.get("origins", ())
-            if kind in ORIGIN_KINDS
-        ]
+        origins, sources = _origins(note.get("origins", ())), _origins(note.get("sources", ()))
         digests = frozenset(Digest.parse(str(text)) for text in note["digests"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    # Between publishing and the record of its origin a daemon may be killed; the URL is known even then.
-    return Sidecar(filename, digests, tuple(origins) or ((Origin("index", url), filename),))
+    if not origins and (url or not sources):
+        # Between publishing and the record of its origin a daemon may be killed; the URL is known even then.
+        origins = ((Origin("index", url), filename),)
+    return Sidecar(filename, digests, origins, sources)
 
 
 def read_size(layout: Layout, sha256: str) -> int:
@@ -119,6 +135,7 @@ def amend_sidecar(
     *,
     digests: Iterable[Digest] = (),
     origin: tuple[Origin, str] | None = None,
+    source: tuple[Origin, str] | None = None,
 ) -> None:
     """Add what became known later to a sidecar; without a sidecar, or on a full disk, nothing happens.
 
@@ -127,19 +144,18 @@ def amend_sidecar(
         sha256: the artifact, or the tree that is left of it.
         digests: further digests that were computed over the same bytes.
         origin: where the same bytes were offered, and under which file name.
+        source: what the same bytes were built of here, and under which file name.
     """
     path = layout.sidecar(sha256)
     with _AMENDING:
         try:
             note = json.loads(path.read_bytes())
             told = {*note["digests"], *map(str, digests)}
-            origins = list(note.get("origins", ()))
-            if origin is not None:
-                where, filename = origin
-                line = [where.kind, where.url, where.index, filename]
-                if line not in origins:
-                    origins = [*origins, line][-_ORIGINS:]
-            changed = note | {"digests": sorted(told), "origins": origins}
+            changed = note | {"digests": sorted(told)}
+            for key, more in (("origins", origin), ("sources", source)):
+                lines = list(note.get(key, ()))
+                if more is not None and _line(*more) not in lines:
+                    changed[key] = [*lines, _line(*more)][-_ORIGINS:]
             if changed != note:
                 write_atomically(path, json.dumps(changed).encode(), layout.temporary)
         except (OSError, ValueError, KeyError, TypeError):
@@ -219,7 +235,7 @@ def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
                 continue
             known = catalog.artifacts.get(name)
             # A row without a boot was adopted by an earlier daemon, and nobody has wanted it since.
-            if not is_sha256(name) or (known is not None and known.boot and name in catalog.origins):
+            if not is_sha256(name) or (known is not None and known.boot and knows_origin(catalog, name)):
                 continue
             note = read_sidecar(layout, name)
             if note is None:
@@ -240,10 +256,17 @@ def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
     return count
 
 
+def knows_origin(catalog: Catalog, sha256: str) -> bool:
+    """Whether the catalog says where bytes came from, or what they were built of."""
+    return sha256 in catalog.origins or sha256 in catalog.sources
+
+
 def restore(catalog: Catalog, sha256: str, note: Sidecar) -> None:
     """Bring what a sidecar tells back into the catalog."""
-    if sha256 not in catalog.origins:
+    if not knows_origin(catalog, sha256):
         for origin, filename in note.origins:
             catalog.put_origin(sha256, origin, filename)
+        for source, filename in note.sources:
+            catalog.put_source(sha256, source, filename)
     for digest in note.digests:
         catalog.claimed[digest] = sha256

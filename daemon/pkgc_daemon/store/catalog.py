@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.selection.filenames import cut_filename, normalize, parse_wheel
 from pkgc_daemon.store.facts import ORIGIN_KINDS, Facts
+from pkgc_daemon.store.filesystem import make_private
 from pkgc_daemon.store.layout import is_sha256
-from pkgc_daemon.store.schema import MIGRATIONS, trim
+from pkgc_daemon.store.schema import migrate, trim
 from pkgc_daemon.vocabulary import Digest, Origin
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ class Catalog:
         self.claimed: dict[Digest, str] = {}
         """What sidecars say of adopted artifacts: it tells what to verify, and is never believed."""
         self.origins: dict[str, set[tuple[Origin, str]]] = {}
+        """Where bytes were offered, and under which file name."""
+        self.sources: dict[str, set[tuple[Origin, str]]] = {}
+        """Of wheels that were built here: what of, and their file name."""
         self._files: dict[tuple[str, bytes], tuple[tuple[str, str], ...]] = {}
         """Digest -> (source, file name), sources in the order in which they were heard."""
         self._named: dict[str, set[str]] = {}
@@ -225,6 +229,14 @@ class Catalog:
             values = (sha256, origin.kind, origin.url, origin.index or "", filename)
             self._post("INSERT OR IGNORE INTO origins VALUES (?,?,?,?,?)", [values])
 
+    def put_source(self, sha256: str, source: Origin, filename: str) -> None:
+        """Remember of what a wheel was built here: no place from which anybody else can have it."""
+        known = self.sources.setdefault(sha256, set())
+        if (source, filename) not in known:
+            known.add((source, filename))
+            values = (sha256, source.kind, source.url, source.index or "", filename)
+            self._post("INSERT OR IGNORE INTO sources VALUES (?,?,?,?,?)", [values])
+
     def put_files(self, page: str, project: str, files: Iterable[tuple[Digest, str]]) -> None:
         """Remember file names that `page`, an index or a find-links location, gives to digests now."""
         page, now = sys.intern(page), time.time()
@@ -356,8 +368,8 @@ class Catalog:
             _LOG.warning("the catalog is damaged (%s); it is rebuilt from the files", error)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        mirrors = (self.artifacts, self.trees, self.aliases, self.digests, self.origins, self._files)
-        for mirror in (*mirrors, self._named, self._names):
+        mirrors = (self.artifacts, self.trees, self.aliases, self.digests, self.origins, self.sources)
+        for mirror in (*mirrors, self._files, self._named, self._names):
             mirror.clear()
         try:
             return self._connect()
@@ -366,20 +378,13 @@ class Catalog:
 
     def _connect(self) -> sqlite3.Connection:
         self.rebuilt = not self._path.exists()
+        # For nobody else to read: it says what was installed where. Its journals get the same mode.
+        make_private(self._path, ("-wal", "-shm"))
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'TRUNCATE'}")
             connection.execute("PRAGMA synchronous = NORMAL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(MIGRATIONS):
-                raise PkgcError(
-                    "catalog-too-new",
-                    f"The catalog {self._path} was written by a newer pkgc",
-                    context=f"expected schema {len(MIGRATIONS)} or older\nfound schema {version}",
-                    hint="Upgrade pkgc, or choose another cache folder with PKGC_CACHE_DIR.",
-                )
-            for number, script in enumerate(MIGRATIONS[version:], version + 1):
-                connection.executescript(f"BEGIN;{script};PRAGMA user_version = {number};COMMIT;")
+            migrate(connection, self._path)
             trim(connection)
         except BaseException:
             connection.close()
@@ -400,11 +405,12 @@ class Catalog:
         for algorithm, value, sha256 in connection.execute("SELECT * FROM aliases"):
             self.aliases[Digest(algorithm, value)] = sha256
             self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
-        for sha256, kind, url, page, filename in connection.execute("SELECT * FROM origins"):
-            if kind not in ORIGIN_KINDS:
-                raise ValueError(f"a row that nobody wrote: the origin {kind!r}")
-            self._name(filename, sha256)
-            self.origins.setdefault(sha256, set()).add((Origin(kind, url, page or None), filename))
+        for table, known in (("origins", self.origins), ("sources", self.sources)):
+            for sha256, kind, url, page, filename in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                if kind not in ORIGIN_KINDS:
+                    raise ValueError(f"a row that nobody wrote: the origin {kind!r}")
+                self._name(filename, sha256)
+                known.setdefault(sha256, set()).add((Origin(kind, url, page or None), filename))
         said = "SELECT algorithm, hex, page, filename FROM files ORDER BY algorithm, hex, seen"
         for algorithm, value, page, filename in connection.execute(said):
             key = (algorithm, bytes.fromhex(value))

@@ -103,14 +103,15 @@ class Facts:
 
     async def url(self, key: str) -> UrlState | None:
         """What `put_url` kept."""
-        sql = "SELECT sha256, etag, last_modified, checked FROM urls WHERE key = ?"
+        sql = "SELECT sha256, etag, last_modified, checked, answered_by FROM urls WHERE key = ?"
         return await self._recall(self._urls, key, sql, _url_of)
 
     def put_url(self, key: str, state: UrlState) -> None:
         """Keep what a URL holds."""
         self._urls.put(key, state)
-        row = (_text(key), state.sha256, _optional(state.etag), _optional(state.last_modified), state.checked)
-        self._write("urls", lambda db: db.execute("INSERT OR REPLACE INTO urls VALUES (?,?,?,?,?)", row))
+        etag, changed, by = map(_optional, (state.etag, state.last_modified, state.answered_by))
+        row = (_text(key), state.sha256, etag, changed, state.checked, by)
+        self._write("urls", lambda db: db.execute("INSERT OR REPLACE INTO urls VALUES (?,?,?,?,?,?)", row))
 
     # -- builds --------------------------------------------------------------------------------------
 
@@ -213,13 +214,13 @@ def _delete(connection: sqlite3.Connection, sha256: str) -> None:
 
 
 def _url_of(row: Any) -> UrlState | None:
-    sha256, etag, last_modified, checked = row
-    texts = all(one is None or isinstance(one, str) for one in (etag, last_modified))
+    sha256, etag, last_modified, checked, answered_by = row
+    texts = all(one is None or isinstance(one, str) for one in (etag, last_modified, answered_by))
     if sha256 != "" and not (isinstance(sha256, str) and is_sha256(sha256)):
         return None
     if not texts or not isinstance(checked, float):
         return None
-    return UrlState(sha256, etag, last_modified, checked)
+    return UrlState(sha256, etag, last_modified, checked, answered_by)
 
 
 def _build_of(row: Any) -> BuildRow | None:

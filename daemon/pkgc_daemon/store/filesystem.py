@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
 import shutil
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 #: Filesystems without the shared memory that SQLite's WAL needs, or whose locks are remote.
@@ -58,6 +60,18 @@ def make_folder(path: Path, mode: int) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if stat.S_IMODE(path.stat().st_mode) != mode:
         path.chmod(mode)
+
+
+def make_private(path: Path, beside: Iterable[str] = ()) -> None:
+    """See that the file at `path` is there and nobody else may read it, nor those with a suffix of `beside`.
+
+    What cannot be done is left: whoever opens the file says why.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for suffix in ("", *beside):
+        with contextlib.suppress(OSError):
+            os.chmod(f"{path}{suffix}", 0o600)
 
 
 def write_atomically(path: Path, data: bytes, temporary: Path, mode: int = 0o444) -> None:

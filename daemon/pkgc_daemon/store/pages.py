@@ -32,7 +32,14 @@ def load(layout: Layout, key: str) -> CachedPage | None:
         if head["key"] != key or head["length"] != len(body):
             raise ValueError("another page, or a part of one")
         return CachedPage(
-            key, head["url"], head["etag"], head["last_modified"], head["fresh_until"], head["type"], body
+            key,
+            head["url"],
+            head["etag"],
+            head["last_modified"],
+            head["fresh_until"],
+            head["type"],
+            body,
+            head.get("answered_by", ""),  # of pages saved earlier nobody knows: they are asked for plainly
         )
     except (ValueError, KeyError, TypeError, struct.error, msgpack.UnpackException) as error:
         _LOG.info("a cached index page is damaged and is fetched again: %s", error)
@@ -49,6 +56,7 @@ def save(layout: Layout, page: CachedPage) -> None:
             "last_modified": page.last_modified,
             "fresh_until": page.fresh_until,
             "type": page.content_type,
+            "answered_by": page.answered_by,
             "length": len(page.body),
         }
     )

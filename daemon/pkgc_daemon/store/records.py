@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgpack
 
 from pkgc_daemon.fetching.urlmemory import UrlState
+from pkgc_daemon.redaction import redact
 from pkgc_daemon.selection.ports import CachedPage
 from pkgc_daemon.store import pages
 from pkgc_daemon.store.artifacts import amend_sidecar
@@ -63,6 +65,7 @@ class Records:
 
     layout: Layout
     catalog: Catalog
+    _to_be_built: dict[str, Origin]
 
     async def load_page(self, key: str) -> CachedPage | None:
         """See `selection.ports.PageStore`."""
@@ -124,6 +127,52 @@ class Records:
             return is_bare(origin), origin.index is None, origin.kind, origin.url, filename
 
         return tuple(sorted(known, key=order))
+
+    def sha256_of(self, digest: Digest) -> str | None:
+        """The sha256 of the bytes that have this digest, if that was ever verified (H11); as `Store.find`."""
+        sha256 = self._sha256_of(digest)
+        return None if sha256 is None or self.only_built(sha256) else sha256
+
+    def _sha256_of(self, digest: Digest) -> str | None:
+        return digest.hex if digest.algorithm == "sha256" else self.catalog.aliases.get(digest)
+
+    def digests(self, sha256: str) -> frozenset[Digest]:
+        """Every digest that was verified for the bytes with this one."""
+        return frozenset({Digest("sha256", sha256), *self.catalog.digests.get(sha256, ())})
+
+    def origin_for(self, sha256: str, offered: Origin) -> Origin:
+        """Where stored bytes came from, for a record of who was given them without asking anybody.
+
+        Args:
+            sha256: of the bytes.
+            offered: where they could have been had now; the answer if they did come from there, or if
+                nobody knows better.
+        """
+        known = [origin for origin, _ in self.origins(sha256)]
+        there = [origin for origin in known if origin.url == offered.url]
+        if offered in known or not known:
+            return offered
+        if there:
+            return next((origin for origin in there if origin.index is not None), offered)
+        return known[0]
+
+    @contextmanager
+    def built_of(self, url: str, source: Origin) -> Iterator[None]:
+        """What is published from `url` while the block runs was built here, of `source`."""
+        url = redact(url)
+        self._to_be_built[url] = source
+        try:
+            yield
+        finally:
+            del self._to_be_built[url]
+
+    def sources(self, sha256: str) -> tuple[Origin, ...]:
+        """What a wheel was built of here; empty: it was not."""
+        return tuple(origin for origin, _ in self.catalog.sources.get(sha256, ()))
+
+    def only_built(self, sha256: str) -> bool:
+        """Whether these bytes were made here, and nobody ever offered them: they are no file of any index."""
+        return sha256 in self.catalog.sources and not self.catalog.origins.get(sha256)
 
     def when_fetched(self, sha256: str) -> float | None:
         """Unix seconds at which these bytes came into the store (or were built); None: they are not there."""

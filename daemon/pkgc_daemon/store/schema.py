@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from pathlib import Path
+
+from pkgc_daemon.errors import PkgcError
+
+_LOG = logging.getLogger(__name__)
 
 #: Each step brings the schema one version further; `user_version` counts the steps done.
 MIGRATIONS: tuple[str, ...] = (
@@ -50,7 +56,23 @@ MIGRATIONS: tuple[str, ...] = (
         url TEXT NOT NULL, page TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (venv, name)) WITHOUT ROWID;
     CREATE INDEX requests_at ON requests (at);
     """,
+    # Requests held the lines of locks as they were written, credentials in them too. And what a wheel was
+    # built of is no place where it was offered.
+    """
+    DELETE FROM requests;
+    CREATE TABLE sources (sha256 TEXT NOT NULL, kind TEXT NOT NULL, url TEXT NOT NULL, page TEXT NOT NULL,
+        filename TEXT NOT NULL, PRIMARY KEY (sha256, kind, url, page, filename)) WITHOUT ROWID;
+    INSERT INTO sources SELECT * FROM origins
+        WHERE kind IN ('directory', 'vcs') OR sha256 IN (SELECT sha256 FROM builds);
+    DELETE FROM origins WHERE kind IN ('directory', 'vcs') OR sha256 IN (SELECT sha256 FROM builds);
+    """,
+    # Validators belong to the URL that answered, which need not be the one that was asked.
+    """
+    ALTER TABLE urls ADD COLUMN answered_by TEXT;
+    """,
 )
+#: Schemas whose rows held secrets: nothing of them may stay in the file.
+_SECRETS_IN = frozenset({3})
 
 #: Table -> (column of age, rows that may be there).
 _BOUNDS = {
@@ -60,6 +82,31 @@ _BOUNDS = {
     "builds": ("used", 10_000),
     "requests": ("at", 100_000),
 }
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema of the database at `path` up to date.
+
+    Raises:
+        PkgcError: ``catalog-too-new``.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise PkgcError(
+            "catalog-too-new",
+            f"The catalog {path} was written by a newer pkgc",
+            context=f"expected schema {len(MIGRATIONS)} or older\nfound schema {version}",
+            hint="Upgrade pkgc, or choose another cache folder with PKGC_CACHE_DIR.",
+        )
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN;{script};PRAGMA user_version = {number};COMMIT;")
+    if version in _SECRETS_IN:
+        try:
+            # Rows that are deleted stay readable in the pages that were theirs.
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            _LOG.warning("the catalog could not be rewritten without its old rows: %s", error)
 
 
 def trim(connection: sqlite3.Connection, *tables: str) -> None:

@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Store(Records, Housekeeping):
         """Kind of the cache's filesystem, for `status`."""
         self._boot = boot
         self._leases: Counter[str] = Counter()
+        self._to_be_built: dict[str, Origin] = {}
         self._manifests = ManifestCache(_MANIFEST_ENTRIES)
         self._publishing: dict[str, asyncio.Task[Artifact]] = {}
         self._building: dict[str, asyncio.Task[Tree]] = {}
@@ -170,17 +172,12 @@ class Store(Records, Housekeeping):
         return self._artifact(row)
 
     def find(self, digest: Digest) -> Artifact | None:
-        """The artifact with this digest of any algorithm; aliases are known only after verification (H11)."""
+        """The artifact with this digest of any algorithm; aliases are known only after verification (H11).
+
+        Not a wheel that was only ever built here: nobody can have meant it by its digest (H10).
+        """
         sha256 = self.sha256_of(digest)
         return None if sha256 is None else self.artifact(sha256)
-
-    def sha256_of(self, digest: Digest) -> str | None:
-        """The sha256 of the bytes that have this digest, if that was ever verified (H11)."""
-        return digest.hex if digest.algorithm == "sha256" else self.catalog.aliases.get(digest)
-
-    def digests(self, sha256: str) -> frozenset[Digest]:
-        """Every digest that was verified for the bytes with this one."""
-        return frozenset({Digest("sha256", sha256), *self.catalog.digests.get(sha256, ())})
 
     async def obtain_artifact(self, sha256: str) -> Artifact | None:
         """Like `artifact`, but what is suspect or fails the cheap check is re-hashed: kept or put away."""
@@ -196,7 +193,7 @@ class Store(Records, Housekeeping):
         Costs a few look-ups when nothing is.
         """
         for digest in digests:
-            sha256 = self.sha256_of(digest) or self.catalog.claimed.get(digest, "")
+            sha256 = self._sha256_of(digest) or self.catalog.claimed.get(digest, "")
             artifact, tree = self.catalog.artifacts.get(sha256), self.catalog.trees.get(sha256)
             if artifact is not None and self.is_suspect(artifact):
                 await self.obtain_artifact(sha256)
@@ -204,7 +201,9 @@ class Store(Records, Housekeeping):
                 await self.load_tree(sha256)
 
     async def held(self, sha256: str) -> Artifact | None:
-        """See `fetching.urlmemory.UrlMemory`."""
+        """See `fetching.urlmemory.UrlMemory`. Nothing of what was only ever built here."""
+        if self.only_built(sha256):
+            return None
         found = await self.obtain_artifact(sha256)
         if found is not None or await self.load_tree(sha256) is None:
             return found
@@ -261,18 +260,23 @@ class Store(Records, Housekeeping):
     async def _publish(
         self, path: Path, sha256: str, size: int, digests: frozenset[Digest], filename: str, url: str
     ) -> Artifact:
+        source = self._to_be_built.get(url)
         if self.artifact(sha256) is not None:
             await asyncio.to_thread(path.unlink, True)
             row = self.catalog.artifacts[sha256]
-            if not digests <= self.digests(sha256):
-                await asyncio.to_thread(artifacts.amend_sidecar, self.layout, sha256, digests=digests)
+            built = (source, filename) if source is not None else None
+            if built is not None or not digests <= self.digests(sha256):
+                amend = partial(artifacts.amend_sidecar, self.layout, sha256, digests=digests, source=built)
+                await asyncio.to_thread(amend)
         else:
             row = await asyncio.to_thread(
-                artifacts.publish, self.layout, path, sha256, size, digests, filename, url, self._boot
+                artifacts.publish, self.layout, path, sha256, size, digests, filename, url, self._boot, source
             )
-        self.catalog.put_artifact(row, digests)
-        if not self.catalog.origins.get(sha256):
+        if source is not None:
+            self.catalog.put_source(sha256, source, filename)
+        elif not self.catalog.origins.get(sha256):
             self.catalog.put_origin(sha256, Origin("index", url), filename)
+        self.catalog.put_artifact(row, digests)
         return self._artifact(row)
 
     async def remember_digests(self, artifact: Artifact) -> None:

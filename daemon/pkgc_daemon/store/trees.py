@@ -164,12 +164,13 @@ def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
     count = 0
     for folder in os.scandir(layout.trees):
         for entry in os.scandir(folder.path):
-            if not is_sha256(entry.name) or (entry.name in catalog.trees and entry.name in catalog.origins):
+            known = artifacts.knows_origin(catalog, entry.name)
+            if not is_sha256(entry.name) or (entry.name in catalog.trees and known):
                 continue
-            note = None if entry.name in catalog.origins else artifacts.read_sidecar(layout, entry.name)
+            note = None if known else artifacts.read_sidecar(layout, entry.name)
             if note is not None:
                 artifacts.restore(catalog, entry.name, note)
-            if entry.name not in catalog.origins:
+            if not artifacts.knows_origin(catalog, entry.name):
                 warn(f"the tree {entry.name} is removed: nothing says where it came from")
                 catalog.drop_tree(entry.name)
                 os.rename(entry.path, layout.draft())

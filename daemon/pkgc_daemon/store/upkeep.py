@@ -60,7 +60,13 @@ def listing(store: Store) -> list[dict[str, Any]]:
                 "added": one.added,
                 "used": max(row.used for row in (artifact, tree) if row is not None),
                 "in_use": store.is_leased(sha256),
-                "origins": sorted({origin.url for origin, _ in catalog.origins.get(sha256, ())}),
+                "origins": sorted(
+                    {
+                        origin.url
+                        for known in (catalog.origins, catalog.sources)
+                        for origin, _ in known.get(sha256, ())
+                    }
+                ),
             }
         )
     rows.sort(key=lambda row: (row["name"], row["filename"], row["sha256"]))

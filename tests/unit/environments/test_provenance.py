@@ -147,6 +147,15 @@ def test_a_wheel_built_from_an_sdist_has_the_sdists_hashes(tmp_path: Path) -> No
     assert found.settings == "", "else it cannot be told from a wheel, which no settings change"
 
 
+def test_a_local_file_is_no_file_of_an_index(tmp_path: Path) -> None:
+    """A hash may be satisfied by a file of the user's: `pkgc why` must not send people to an index."""
+    told = {"url": "file:///w/d-1.0-py3-none-any.whl", "archive_info": {"hashes": {"sha256": SHA}}}
+    found = installed(tmp_path, "provenance_url.json", told)
+    assert (found.origin, found.direct) == (Origin("path", "file:///w/d-1.0-py3-none-any.whl"), False)
+    found = installed(tmp_path, "provenance_url.json", told | {"pkgc": {"index": "/w", "kind": "find-links"}})
+    assert found.origin == Origin("find-links", "file:///w/d-1.0-py3-none-any.whl", "/w")
+
+
 def test_direct_url_wins_over_provenance(tmp_path: Path) -> None:
     """PEP 710 forbids both; who has both was not installed by the rules, and no index pin may accept it."""
     (tmp_path / "provenance_url.json").write_text(json.dumps({"url": "https://h/d.whl", **PIN}))

@@ -18,6 +18,7 @@ from tests.support.server import Behaviour, IndexServer
 
 QUICK = PatienceLimits(first_delay=0.01, longest_delay=0.05, unreachable=0.5, server=1, stall=2)
 BODY = b"demo==1.0\n" * 100
+LONG_AGO, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 
 
 @pytest.fixture
@@ -50,6 +51,42 @@ async def test_a_text_is_current_at_each_call(server: IndexServer, texts: Texts)
     assert [hit.status for hit in server.requests_for("r.txt")] == [200, 304]
     server.put("/locks/r.txt", b"demo==2.0\n", "text/plain")
     assert await get(texts, url) == b"demo==2.0\n"
+
+
+@pytest.mark.parametrize(
+    "how", [Behaviour(times=None, etag='"v1"'), Behaviour(times=None, etag=None, last_modified=LONG_AGO)]
+)
+async def test_a_redirect_that_leads_elsewhere_is_another_text(
+    server: IndexServer, texts: Texts, how: Behaviour
+) -> None:
+    """Two releases whose locks have the same ETag: the one of the old release would be synced for ever."""
+    for name, body in (("/1/r.txt", BODY), ("/2/r.txt", b"demo==2.0\n")):
+        server.put(name, body, "text/plain")
+        server.behave(name, how)
+    server.behave("/latest", Behaviour(redirect="/1/r.txt", times=2), Behaviour(redirect="/2/r.txt"))
+    assert [await get(texts, server.origin + "/latest") for _ in range(3)] == [BODY, BODY, b"demo==2.0\n"]
+    assert [hit.status for hit in server.requests_for("r.txt")] == [200, 304, 200]
+    conditions = {"if-none-match", "if-modified-since"}
+    assert all(conditions.isdisjoint(hit.headers) for hit in server.requests_for("/latest"))
+
+
+async def test_a_text_that_is_older_now(server: IndexServer, texts: Texts) -> None:
+    """Somebody goes back to the lock of yesterday, and the server compares dates by order."""
+    url = server.put("/r.txt", BODY, "text/plain")
+    server.behave("/r.txt", Behaviour(etag=None, last_modified=LATER))
+    assert await get(texts, url) == BODY
+    server.put("/r.txt", b"demo==0.9\n", "text/plain")
+    server.behave("/r.txt", Behaviour(status=304), Behaviour(status=304, headers={"Last-Modified": LONG_AGO}))
+    assert await get(texts, url) == BODY, "a 304 that says nothing: there is no way to know"
+    assert await get(texts, url) == b"demo==0.9\n"
+    server.behave_well()
+    server.behave("/r.txt", Behaviour(times=None, etag=None, last_modified=LONG_AGO))
+    assert await get(texts, url) == b"demo==0.9\n"
+    server.clear_log()
+    assert await texts.fetch(url, IndexOptions(), Silent(), fresh=True) == b"demo==0.9\n"
+    (hit,) = server.log
+    assert (hit.status, hit.headers["cache-control"]) == (200, "no-cache")
+    assert "if-modified-since" not in hit.headers
 
 
 async def test_encodings_redirects_and_credentials(server: IndexServer, texts: Texts) -> None:

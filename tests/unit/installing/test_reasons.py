@@ -17,6 +17,7 @@ from pkgc_daemon.vocabulary import (
     Digest,
     DirectorySource,
     FilesSource,
+    IndexOptions,
     Installed,
     LockedFile,
     Origin,
@@ -278,7 +279,20 @@ TREES: list[tuple[str, Wanted, Installed, SourceState | None, str | None]] = [
         SourceState(commit=C2),
         "commit 12ab12ab12ab… → 34cd34cd34cd…",
     ),
-    ("a tag of the same commit", want(_git("v1")), _cloned(requested="main"), SourceState(commit=C1), None),
+    (
+        "a tag of the same commit",
+        want(_git("v1")),
+        _cloned(requested="main"),
+        SourceState(commit=C1),
+        "recorded as main, the lock says v1 (same commit)",
+    ),
+    (
+        "no revision any more",
+        want(_git()),
+        _cloned(requested="main"),
+        SourceState(commit=C1),
+        "recorded as main, the lock says the default branch (same commit)",
+    ),
     ("upper case", want(_git(commit=C1.upper())), _cloned(), None, None),
     (
         "user of ssh",
@@ -522,9 +536,52 @@ LISTED: list[tuple[str, Wanted, Installed, str | None]] = [
 def test_files_that_a_lock_lists(wanted: Wanted, one: Installed, expected: str | None) -> None:
     """pylock.toml and uv.lock: T8, and locks of indexes that give no hashes."""
     wanted = replace(wanted, version="1.0")
-    # what an index serves now is no matter: the lock lists the files
-    served = {"demo": Served(frozenset({B}), frozenset())}
-    assert why(wanted, one, served=served) == expected
+    assert why(wanted, one) == expected
+    # what the file is now matters only where no digest of the lock proves what it was
+    assert isinstance(wanted.source, FilesSource)
+    proven = any(file.hashes & one.hashes for file in wanted.source.files)
+    now_other = why(wanted, one, served={"demo": Served(frozenset({B}), frozenset())})
+    if expected is None and one.hashes and not proven:
+        assert "changed" in str(now_other)
+    else:
+        assert now_other == expected
+    assert why(wanted, one, served={"demo": Served(one.hashes, frozenset())}) == expected
+
+
+_THIRD = "https://c.example/simple/"
+SERVERS: list[tuple[str, IndexOptions, str]] = [
+    ("one", IndexOptions(indexes=(OTHER,)), f" from index {OTHER}"),
+    ("two", IndexOptions(indexes=(OTHER, _THIRD)), f" from index {OTHER} or index {_THIRD}"),
+    (
+        "by name, without its password",
+        IndexOptions(
+            indexes=("https://u:hunter2@b.example/simple/",),
+            names={"https://u:hunter2@b.example/simple/": "corp"},
+        ),
+        f" from index corp ({OTHER})",
+    ),
+    (
+        "pinned",
+        IndexOptions(indexes=(INDEX,), pins={"demo": OTHER}, find_links=("/w",)),
+        f" from index {OTHER}",
+    ),
+    ("another is pinned", IndexOptions(indexes=(OTHER,), pins={"x": INDEX}), f" from index {OTHER}"),
+    ("a folder", IndexOptions(indexes=(OTHER,), no_index=True, find_links=("/w",)), " from /w"),
+    ("many", IndexOptions(indexes=(INDEX, OTHER, _THIRD), find_links=("/w",)), " from one of 4 places"),
+    ("nobody", IndexOptions(), ""),
+]
+
+
+@pytest.mark.parametrize(("options", "clause"), [pytest.param(*rest, id=name) for name, *rest in SERVERS])
+def test_who_may_serve_a_pin_is_named(options: IndexOptions, clause: str) -> None:
+    """Complaint 4: 'installed from index A' is half of the sentence; where is it to come from?"""
+    pin = want(None, B, version="1.0")
+    begin = f"installed from index {INDEX}, the lock wants {B}"
+    assert why(pin, from_index(A), options=options) == begin + clause
+    other = why(want(None, version="1.0"), hashed(A), options=options)
+    assert other == f"installed from {WHL}, the lock wants it{clause or ' from an index'}"
+    listed = want(files(one_file(B)), version="1.0")
+    assert why(listed, from_index(A), options=options) == f"{begin} from index {OTHER}", "the lock says it"
 
 
 def test_settings_of_the_command_line_come_first() -> None:

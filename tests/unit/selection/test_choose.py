@@ -17,7 +17,7 @@ from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.failures import nearest
 from pkgc_daemon.selection.indexes import IndexClient
 from pkgc_daemon.selection.pages import MAX_FILES
-from pkgc_daemon.selection.ports import CachedPage, PageResponse
+from pkgc_daemon.selection.ports import CachedPage, Guard, PageResponse
 from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Place, Wanted
 
 TAGS = ("cp311-cp311-linux_x86_64", "py3-none-any")
@@ -52,7 +52,13 @@ class Indexes:
         return self.time
 
     async def get_page(
-        self, url: str, headers: Mapping[str, str], options: IndexOptions, reporter: Reporter
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        options: IndexOptions,
+        reporter: Reporter,
+        *,
+        guard: Guard | None = None,
     ) -> PageResponse:
         host = urlsplit(url).hostname or ""
         self.requests.append(host)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.reporting import Reporter, Silent
 from pkgc_daemon.selection.indexes import Answer, IndexClient, Mode, project_url
 from pkgc_daemon.selection.pages import ProjectPage, parse_page
-from pkgc_daemon.selection.ports import CachedPage, PageResponse
+from pkgc_daemon.selection.ports import CachedPage, Guard, PageResponse
 from pkgc_daemon.vocabulary import IndexOptions
 
 INDEX = "http://index.example/simple"
@@ -70,10 +71,22 @@ class Web:
         self.fields: dict[str, str] = {"etag": '"1"'}
         self.body = body("demo-1.0-py3-none-any.whl")
         self.failure: PkgcError | None = None
+        self.leads_to: str | None = None
+        """Where every URL redirects to."""
 
     async def get_page(
-        self, url: str, headers: Mapping[str, str], options: IndexOptions, reporter: Reporter
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        options: IndexOptions,
+        reporter: Reporter,
+        *,
+        guard: Guard | None = None,
     ) -> PageResponse:
+        clean = self.leads_to or url.replace("user:secret@", "")
+        guarded = guard is not None and guard.only_for == f"key of {clean}"
+        if guard is not None and guarded:
+            headers = {**headers, **guard.headers}
         self.requests.append((url, headers))
         try:
             await self.gate.wait()
@@ -82,10 +95,10 @@ class Web:
             raise
         if self.failure is not None:
             raise self.failure
-        clean = url.replace("user:secret@", "")
         if self.status == 200 and headers.get("if-none-match") == self.fields.get("etag", "?"):
-            return PageResponse(304, self.fields, b"", clean)
-        return PageResponse(self.status, {"content-type": JSON_TYPE, **self.fields}, self.body, clean)
+            return PageResponse(304, self.fields, b"", clean, "", guarded)
+        fields = {"content-type": JSON_TYPE, **self.fields}
+        return PageResponse(self.status, fields, self.body, clean, f"key of {clean}", guarded)
 
     def identity(self, url: str, options: IndexOptions) -> str:
         return options.netrc or ""
@@ -255,6 +268,44 @@ async def test_close_ends_every_fetch(world: World) -> None:
     await world.client.close()
     assert world.web.cancelled == 1
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_validators_are_for_the_url_that_gave_them(world: World) -> None:
+    """An index that redirects to another mirror now: its pages have other files under the same ETag."""
+    world.web.leads_to = "http://one.example/demo/"
+    await world.ask()
+    await world.ask()
+    assert world.web.requests[1][1]["if-none-match"] == '"1"'
+    await world.restart()
+    world.web.leads_to, world.web.body = "http://two.example/demo/", body("demo-2.0-py3-none-any.whl")
+    page = (await world.ask()).page
+    assert "if-none-match" not in world.web.requests[2][1]
+    assert page is not None
+    assert page.version_texts("demo") == {"2.0"}
+
+
+async def test_a_304_about_an_older_page_is_not_believed(world: World) -> None:
+    """A folder of pages was put back to yesterday's: servers that go by the date alone say 304."""
+    world.web.fields = {"last-modified": "Tue, 02 Jan 2024 00:00:00 GMT"}
+    await world.ask()
+    before, world.web.body = world.web.get_page, body("demo-0.9-py3-none-any.whl")
+    said = [{"last-modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, {}]
+
+    async def by_date(url: str, *args: Any, guard: Guard | None = None) -> PageResponse:
+        response = await before(url, *args, guard=guard)
+        if guard is None:
+            return response
+        assert guard.headers == {"if-modified-since": "Tue, 02 Jan 2024 00:00:00 GMT"}
+        return PageResponse(304, said.pop(), b"", url, "", response.guarded)
+
+    world.web.get_page = by_date  # type: ignore[assignment, method-assign]
+    page = (await world.ask()).page
+    assert page is not None
+    assert page.version_texts("demo") == {"1.0"}, "it says nothing: believed"
+    page = (await world.ask()).page
+    assert page is not None
+    assert page.version_texts("demo") == {"0.9"}
+    assert world.reporter.counts["index_requests"] == 4
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ def test_unusable_entries_are_left_out(entry: object) -> None:
         (b'{"files": ' + b"[" * 5000 + b"]" * 5000 + b"}", JSON_TYPE),
         (b'{"files": ["\xff"]}', JSON_TYPE),
         (b"PK\x03\x04", "application/zip"),
+        (b'{"files": []}', "application/octet-stream"),
         (b"hello", ""),
     ],
 )

@@ -460,8 +460,8 @@ async def test_a_directory_and_its_editable_wheel_are_two_things(bench: Bench, t
         built = await bench.builder.wheel(source, asking, (), Wanted("", ""))
         assert not built.from_cache
         assert (await bench.builder.wheel(source, asking, (), Wanted("", ""))).from_cache
-    origins = [origin for origin, _ in bench.store.origins(built.artifact.sha256)]
-    assert origins[0] == Origin("directory", folder.as_uri())
+    assert bench.store.sources(built.artifact.sha256) == (Origin("directory", folder.as_uri()),)
+    assert bench.store.origins(built.artifact.sha256) == (), "no place where anybody offers it"
 
 
 async def test_without_isolation_the_environment_builds(bench: Bench, tmp_path: Path) -> None:
@@ -492,7 +492,7 @@ async def test_refresh_and_reinstall_build_again(bench: Bench, tmp_path: Path, m
 async def test_what_was_built_with_a_requirement_of_another_index_is_built_again(
     bench: Bench, tmp_path: Path
 ) -> None:
-    """Else pinning a build requirement to a private index changes nothing while the cache has an older wheel."""
+    """Else pinning a build requirement to a private index changes nothing while an older wheel is kept."""
     make_wheel("helper", "1.0", {"helper.py": ""}).write_to(bench.links)
     path = write_sdist(tmp_path, requires=("helper",))
     built = await bench.build(path)
@@ -578,5 +578,5 @@ async def test_a_commit_of_a_repository(bench: Bench, tmp_path: Path) -> None:
     source = Buildable("git", f"git:{url}@{commit}", f"{url}@{commit[:9]}", url=url, commit=commit)
     built = await bench.builder.wheel(source, asking, (), Wanted("demo", ""))
     assert await bench.module(built) == "settings = None\n"
-    assert bench.store.origins(built.artifact.sha256)[0][0] == Origin("vcs", f"git+{url}@{commit}")
+    assert bench.store.sources(built.artifact.sha256) == (Origin("vcs", f"git+{url}@{commit}"),)
     assert bench.leftovers() == []

@@ -213,9 +213,10 @@ def test_json_is_one_object_with_the_documented_fields() -> None:
                 },
                 "sha256": SHA,
                 "from": "network",
+                "reason": None,
             }
         ],
-        "removed": [{"name": "idna", "version": "3.6"}],
+        "removed": [{"name": "idna", "version": "3.6", "reason": None}],
         "kept": 96,
         "downloaded": {"files": 1, "bytes": 54},
         "index_requests": 2,

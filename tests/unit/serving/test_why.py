@@ -89,7 +89,7 @@ class Fake:
     async def target(self, *_: Any) -> Any:
         paths = {"purelib": f"{VENV}/lib", "platlib": f"{VENV}/lib"}
         interpreter = SimpleNamespace(prefix=VENV, paths=paths, version="3.12.1")
-        return SimpleNamespace(exists=self.exists, venv=VENV, interpreter=interpreter)
+        return SimpleNamespace(exists=self.exists, venv=VENV, real=VENV, interpreter=interpreter)
 
     # Store
 

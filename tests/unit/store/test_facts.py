@@ -61,7 +61,7 @@ async def catalog_calls(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_everything_survives_a_restart(tmp_path: Path) -> None:
     """A daemon that is replaced must neither build nor download again, and `pkgc why` must still know."""
-    state = UrlState(WHEEL.sha256, 'W/"1"', None, 12.5)
+    state = UrlState(WHEEL.sha256, 'W/"1"', None, 12.5, "http://h.example/x?key=***\n00ff")
     commit = UrlState("", "f" * 40, None, 1.0)
     asked = {
         "demo": request(origin=URL),
@@ -215,7 +215,8 @@ async def test_a_catalog_of_schema_2_is_taken_over(tmp_path: Path) -> None:
     await first.close()
     connection = sqlite3.connect(cache / "catalog.sqlite3")
     connection.executescript(
-        "DROP TABLE urls; DROP TABLE builds; DROP TABLE requests; PRAGMA user_version = 2;"
+        "DROP TABLE urls; DROP TABLE builds; DROP TABLE requests; DROP TABLE sources;"
+        " PRAGMA user_version = 2;"
     )
     connection.close()
     second = await Store.open(cache)
@@ -231,9 +232,62 @@ async def test_a_catalog_of_schema_2_is_taken_over(tmp_path: Path) -> None:
     finally:
         await second.close()
     connection = sqlite3.connect(cache / "catalog.sqlite3")
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
     assert connection.execute("SELECT key FROM builds").fetchall() == [("key",)]
     connection.close()
+
+
+async def test_a_catalog_of_schema_3_loses_its_secrets(tmp_path: Path) -> None:
+    """Lines of locks were kept as they were written, passwords and tokens in them too."""
+    cache = tmp_path / "cache"
+    first = await Store.open(cache)
+    await publish(first)
+    await first.record_origin(WHEEL.sha256, URL, WHEEL.filename)
+    await first.remember_build("key", WHEEL.sha256, WHEEL.filename, {})
+    await first.close()
+    path = cache / "catalog.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP TABLE sources; ALTER TABLE urls DROP COLUMN answered_by; PRAGMA user_version = 3;"
+    )
+    for number in range(50):
+        row = (f"/v{number}", f"demo @ http://u:hunter2@h/{'x' * 200}")
+        connection.execute("INSERT INTO requests VALUES (?,'demo','1','','',?,'','','',1.0)", row)
+    connection.execute("DELETE FROM requests WHERE venv < '/v2'")
+    connection.commit()
+    connection.close()
+    path.chmod(0o644)
+    assert b"hunter2" in path.read_bytes()
+    second = await Store.open(cache)
+    try:
+        assert not second.catalog.rebuilt
+        for file in cache.glob("catalog.sqlite3*"):
+            assert b"hunter2" not in file.read_bytes(), file
+            assert file.stat().st_mode & 0o777 == 0o600, file
+        assert await second.requests("/v3") == {}
+        # What was built may not be told from what was downloaded: it is downloaded again.
+        assert second.only_built(WHEEL.sha256)
+        assert await second.built("key") is not None
+    finally:
+        await second.close()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o000, 0o077])
+async def test_nobody_else_reads_the_catalog(tmp_path: Path, umask: int) -> None:
+    """It says what everybody on the machine installed where, also in a cache that others may read."""
+    old = os.umask(umask)
+    try:
+        store = await Store.open(tmp_path / "cache", shared=True)
+    finally:
+        os.umask(old)
+    try:
+        await store.remember_requests("/venv", {"demo": request()})
+        await store.requests("/other")  # after that row
+        files = sorted((tmp_path / "cache").glob("catalog.sqlite3*"))
+        assert len(files) == 3, files
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    finally:
+        await store.close()
 
 
 async def test_rows_that_nobody_wrote_are_no_rows(tmp_path: Path) -> None:
@@ -243,8 +297,9 @@ async def test_rows_that_nobody_wrote_are_no_rows(tmp_path: Path) -> None:
     await first.close()
     connection = sqlite3.connect(tmp_path / "cache" / "catalog.sqlite3")
     sha256 = WHEEL.sha256
-    connection.execute("INSERT INTO urls VALUES ('u', '../../etc', NULL, NULL, 1.0)")
-    connection.execute("INSERT INTO urls VALUES ('v', ?, x'00', NULL, 1.0)", (sha256,))
+    connection.execute("INSERT INTO urls VALUES ('u', '../../etc', NULL, NULL, 1.0, NULL)")
+    connection.execute("INSERT INTO urls VALUES ('v', ?, x'00', NULL, 1.0, NULL)", (sha256,))
+    connection.execute("INSERT INTO urls VALUES ('w', ?, '\"1\"', NULL, 1.0, x'00')", (sha256,))
     for key, note in (("a", "[1]"), ("b", "{"), ("c", "[" * 50_000)):
         connection.execute("INSERT INTO builds VALUES (?,?,'x.whl',?,1.0,1.0)", (key, sha256, note))
     connection.execute(
@@ -255,7 +310,7 @@ async def test_rows_that_nobody_wrote_are_no_rows(tmp_path: Path) -> None:
     connection.close()
     store = await Store.open(tmp_path / "cache")
     try:
-        assert [await store.url_state(key) for key in "uv"] == [None, None]
+        assert [await store.url_state(key) for key in "uvw"] == [None, None, None]
         assert [await store.built(key) for key in "abc"] == [None, None, None]
         assert dict(await store.requests("/v")) == {"odd": Request("1", "", "", "", None, 1.0)}
     finally:

@@ -97,7 +97,8 @@ async def test_an_older_catalog_is_taken_over(tmp_path: Path) -> None:
     await (await Store.open(cache)).close()
     connection = sqlite3.connect(cache / "catalog.sqlite3")
     connection.executescript(
-        "DROP TABLE urls; DROP TABLE builds; DROP TABLE requests; DROP TABLE files;"
+        "DROP TABLE urls; DROP TABLE builds; DROP TABLE requests; DROP TABLE sources;"
+        " DROP TABLE files;"
         " CREATE TABLE files (algorithm TEXT NOT NULL, hex TEXT NOT NULL,"
         " filename TEXT NOT NULL, page TEXT NOT NULL, project TEXT NOT NULL, seen REAL NOT NULL,"
         " PRIMARY KEY (algorithm, hex))"

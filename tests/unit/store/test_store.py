@@ -496,7 +496,8 @@ async def test_the_catalog_survives_bad_rows_and_askers_that_leave(store: Store)
 
 async def test_pages_survive_and_damaged_ones_are_forgotten(store: Store) -> None:
     """An index page is fetched once per host; a torn one is never parsed."""
-    page = CachedPage("key é", "http://127.0.0.1/simple/a/", '"e"', None, 12.5, "text/html", b"<html>" * 100)
+    url = "http://127.0.0.1/simple/a/"
+    page = CachedPage("key é", url, '"e"', None, 12.5, "text/html", b"<html>" * 100, f"{url}?key=***\n00ff")
     assert await store.load_page(page.key) is None
     await store.touch_page(page.key, 3.0)
     await store.save_page(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.trees import differences, read_installed
+from tests.support.trees import differences, direct_url, other_modes, read_installed
 
 SITE = "lib/python3.11/site-packages"
 
@@ -65,3 +65,27 @@ def test_every_kind_of_difference_is_seen(
 ) -> None:
     change(pair[1])
     assert said in "\n".join(compare(pair))
+
+
+def test_where_it_came_from_is_compared_in_what_all_tools_record(pair: tuple[Path, Path]) -> None:
+    texts = (
+        '{"url": "u", "dir_info": {}, "pkgc": {"source": "x"}}',
+        '{"dir_info":{"editable":false},"url":"u"}',
+    )
+    for venv, text in zip(pair, texts, strict=True):
+        (venv / SITE / "demo-1.0.dist-info/direct_url.json").write_text(text)
+    assert compare(pair) == []
+    assert direct_url(b'{"url": "u", "dir_info": {"editable": true}}') != direct_url(texts[1].encode())
+    assert direct_url(b'{"url": "u", "vcs_info": {"commit_id": "1"}}') != direct_url(
+        b'{"url": "u", "vcs_info": {"commit_id": "2"}}'
+    )
+
+
+def test_only_modes_may_be_left_undecided(pair: tuple[Path, Path]) -> None:
+    (pair[1] / SITE / "demo.py").chmod(0o755)
+    one, other = (read_installed(venv, frozenset()) for venv in pair)
+    assert other_modes(one, other) == {f"{SITE}/demo.py"}
+    assert differences(one, other, ("one", "other"), other_modes(one, other)) == []
+    (pair[1] / SITE / "demo.py").write_text("x = 2\n")
+    changed = read_installed(pair[1], frozenset())
+    assert len(differences(one, changed, ("one", "other"), other_modes(one, other))) == 1
