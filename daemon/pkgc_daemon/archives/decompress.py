@@ -19,6 +19,10 @@ from pkgc_daemon.archives.tarheaders import Problem
 _WINDOW = 1 << 20
 #: Enough for ``xz -9`` (65 MiB), too little for a dictionary that is an attack.
 _XZ_MEMORY = 256 << 20
+#: Streams that one file may have, and bytes that each further one must give on average: parallel packers
+#: write one for every 100 KiB or more.
+_MOST_STREAMS = 1000
+_LEAST_STREAM = 64 << 10
 _GZIP_RESERVED = 0xE0
 # isal's stubs declare the class as an instance.
 _InflateError = cast("type[Exception]", isal_zlib.error)
@@ -82,8 +86,17 @@ def _streams(
     fd: int, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor], what: str
 ) -> Iterator[bytes]:
     raw = os.read(fd, _WINDOW)
+    streams = produced = 0
     while True:
         decoder = make()
+        streams += 1
+        if streams > _MOST_STREAMS + produced // _LEAST_STREAM:
+            raise Problem(
+                f"it has too many {what} streams",
+                f"{streams} in {produced} bytes",
+                f"at most {_MOST_STREAMS}, or {_LEAST_STREAM} bytes in each",
+            )
+        yield b""  # so that the reader asks whether it was cancelled
         while not decoder.eof:
             if decoder.needs_input and not raw:
                 raw = os.read(fd, _WINDOW)
@@ -95,6 +108,7 @@ def _streams(
                 raise Problem(f"it is not a valid {what} file", str(error), what) from error
             raw = b""
             if data:
+                produced += len(data)
                 yield data
         raw = _after_padding(fd, decoder.unused_data)
         if not raw:

@@ -282,6 +282,8 @@ class TarReader:
         for piece in pieces:
             if self._cancelled():
                 raise PkgcError("interrupted", f"interrupted while reading {self.label}", exit_status=130)
+            if not piece:
+                continue
             produced += len(piece)
             if produced > limits.total:
                 raise Problem("it is too large", f"{produced} bytes or more", f"at most {limits.total}")

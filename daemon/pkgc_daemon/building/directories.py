@@ -6,6 +6,7 @@ copies nothing, and parses no project file itself (`project.py` does).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -15,7 +16,9 @@ import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pkgc_daemon.environments.files import NotRegularError, open_regular, read_regular, read_start
 from pkgc_daemon.errors import EXIT_INTERRUPTED, InputError, PkgcError
+from pkgc_daemon.inputs.tomlkeys import deep_key
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
@@ -67,6 +70,10 @@ _CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
 #: their times say nothing.
 _VERSION_FILE = re.compile(rb"(?i)version|__about__")
 _VERSION_FILE_SIZE = 64 * 1024
+#: Bytes of a project file up to which its content counts; of a larger one size and time do.
+_MOST_HASHED = 16 << 20
+#: What opening a socket or a device without a driver says.
+_NO_FILE = frozenset({errno.ENXIO, errno.ENODEV})
 
 
 def inspect_directory(
@@ -184,15 +191,24 @@ def fingerprint_editable(root: str, project: str, cancelled: Cancelled | None = 
         digest.update(fingerprint_tree(root, project, cancelled).encode())
     for name in _CONFIGURATION:
         path = os.path.join(project, name)
-        try:
-            with open(path, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").digest()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            content = b"-"
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        digest.update(b"%b %b\n" % (name.encode(), content))
+        digest.update(b"%b %b\n" % (name.encode(), _content(path)))
     return digest.hexdigest()
+
+
+def _content(path: str) -> bytes:
+    """What stands for the content of a project file; ``-`` where no regular file is."""
+    try:
+        with open_regular(path) as file:
+            found = os.fstat(file.fileno())
+            if found.st_size > _MOST_HASHED:
+                return b"%d %d" % (found.st_size, found.st_mtime_ns)
+            return hashlib.sha256(file.read(_MOST_HASHED) or b"").digest()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegularError):
+        return b"-"
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return b"-"
+        raise _unreadable(path, error) from error
 
 
 def _is_static(project: str) -> bool:
@@ -200,8 +216,9 @@ def _is_static(project: str) -> bool:
     if os.path.lexists(os.path.join(project, "setup.py")):
         return False
     try:
-        with open(os.path.join(project, "pyproject.toml"), "rb") as file:
-            table = tomllib.load(file).get("project")
+        data = read_regular(os.path.join(project, "pyproject.toml"), _MOST_HASHED)
+        text = data.decode("utf-8")
+        table = None if deep_key(text) else tomllib.loads(text).get("project")
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(table, dict) and not table.get("dynamic")
@@ -328,8 +345,8 @@ def _line(child: os.DirEntry[bytes], path: bytes) -> tuple[bytes, int]:
     executable = 1 if found.st_mode & 0o111 else 0
     if found.st_size <= _VERSION_FILE_SIZE and _VERSION_FILE.search(name):
         try:
-            with open(child.path, "rb") as file:
-                content = hashlib.sha256(file.read(_VERSION_FILE_SIZE + 1)).hexdigest().encode()
+            start = read_start(os.fsdecode(child.path), _VERSION_FILE_SIZE + 1)
+            content = hashlib.sha256(start).hexdigest().encode()
         except PermissionError:
             content = b"unreadable"
         return b"%b\0%b %d %b\n" % (path, link, executable, content), 0
@@ -351,8 +368,7 @@ def _is_foreign(children: list[os.DirEntry[bytes]]) -> bool:
             return True
         if child.name == b"CACHEDIR.TAG" and child.is_file(follow_symlinks=False):
             try:
-                with open(child.path, "rb") as file:
-                    return file.read(len(_CACHE_TAG)) == _CACHE_TAG
+                return read_start(os.fsdecode(child.path), len(_CACHE_TAG)) == _CACHE_TAG
             except OSError:
                 return False
     return False

@@ -11,6 +11,7 @@ import re
 import shutil
 from typing import Any
 
+from pkgc_daemon.environments.files import NotRegularError, read_start
 from pkgc_daemon.environments.running import explain
 from pkgc_daemon.errors import PkgcError
 
@@ -167,16 +168,40 @@ class _Checkout:
         return commit
 
     def _submodules(self, commit: str) -> None:
-        if not os.path.lexists(os.path.join(self.folder, ".gitmodules")):
-            return
-        if not re.search(rb"(?m)^160000 ", self.git.run("ls-files", "--stage", folder=self.folder).output):
+        if not self._submodules_of(self.folder):
             return
         if self.offline:
             raise _not_kept(self, commit, "it has submodules, and those are not kept")
-        update = ("submodule", "update", "--init", "--recursive", "--force", "--progress")
-        if self.git.run(*update, "--depth=1", folder=self.folder).status:
+        self._update(self.folder, local=self.git.remote.transport == "file")
+
+    def _submodules_of(self, folder: str) -> list[str]:
+        """Paths of the submodules of the repository in `folder`."""
+        if not os.path.lexists(os.path.join(folder, ".gitmodules")):
+            return []
+        listed = self.git.run("ls-files", "--stage", "-z", folder=folder).output.split(b"\0")
+        return [os.fsdecode(line.partition(b"\t")[2]) for line in listed if line.startswith(b"160000 ")]
+
+    def _update(self, folder: str, *, local: bool) -> None:
+        """Fetch submodules, and theirs.
+
+        Args:
+            local: the repository in `folder` is on this machine, so that it may name others here; one that
+                came over the network may not, whatever named it (CVE-2022-39253).
+        """
+        update = ["submodule", "update", "--init", "--force", "--progress"]
+        if not local:
+            update.append("--recursive")
+            if self.git.remote.transport == "file":
+                update[:0] = ["-c", "protocol.file.allow=never"]
+        if self.git.run(*update, "--depth=1", folder=folder).status:
             # not every server gives a commit that is not the tip of a branch
-            self.git.check("git cannot fetch a submodule of", *update, folder=self.folder)
+            self.git.check("git cannot fetch a submodule of", *update, folder=folder)
+        for path in self._submodules_of(folder) if local else ():
+            inner = os.path.join(folder, path)
+            if self._submodules_of(inner):
+                url = self.git.run("ls-remote", "--get-url", "origin", folder=inner).output
+                here = url.startswith((b"/", b"file://"))
+                self._update(inner, local=here)
 
     def _work(self, *arguments: str) -> str:
         """Run git in the checkout; what it says.
@@ -198,11 +223,10 @@ def _asks_git(folder: str, subdirectory: str | None) -> bool:
         for name in _PROJECT_FILES:
             path = os.path.join(place, name)
             try:
-                if not os.path.isfile(path):
-                    continue
-                with open(path, "rb") as file:
-                    if _ASKS_GIT.search(file.read(_MOST_READ)):
-                        return True
+                if os.path.isfile(path) and _ASKS_GIT.search(read_start(path, _MOST_READ)):
+                    return True
+            except NotRegularError:
+                continue
             except OSError as error:
                 raise explain(error, "cannot read", path) from error
     return False

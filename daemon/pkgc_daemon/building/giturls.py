@@ -87,6 +87,12 @@ def _networked(transport: Literal["http", "https", "ssh", "git"], rest: str, sho
             shown, "it names no host", "in a password write /, ?, # and @ as %2F, %3F, %23 and %40"
         )
     username, colon, password = userinfo.partition(":")
+    if "?" in path and transport in ("http", "https"):
+        raise _invalid(
+            shown,
+            "it has a query, which would show in the list of processes",
+            "give the token to a credential helper, or write it as password: https://user:${TOKEN}@host/path",
+        )
     clean = f"{transport}://{host}{slash}{path}"
     if transport in ("ssh", "git"):
         if colon:

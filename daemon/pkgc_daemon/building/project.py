@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from pkgc_daemon.errors import InputError
+from pkgc_daemon.inputs.tomlkeys import MOST_PARTS, deep_key
 
 #: What builds a project that does not say it (PEP 517, "Source trees"; the versions that pip and uv ask for).
 LEGACY_REQUIRES = ("setuptools>=40.8.0",)
@@ -102,7 +103,10 @@ class _Reader:
         if data is None:
             return None
         try:
-            return tomllib.loads(data.decode("utf-8"))
+            text = data.decode("utf-8")
+            if line := deep_key(text):
+                raise ValueError(f"line {line}: a key of more than {MOST_PARTS} parts")
+            return tomllib.loads(text)
         except (ValueError, RecursionError) as error:
             self._refuse("pyproject.toml", "it is not valid TOML", str(error), "TOML in UTF-8", error)
 
@@ -210,7 +214,7 @@ class _Reader:
         """A project file's bytes; None if there is none. Opening a pipe must not hang."""
         path = os.path.join(self.folder, name)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

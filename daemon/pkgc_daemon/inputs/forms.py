@@ -28,6 +28,9 @@ __all__ = ["Form", "FormError", "classify", "classify_editable"]
 
 #: Lines by which locks of other names, and those on standard input, are known.
 _LOCK = re.compile(r"(lock-version|version|created-by) = [\"\d]|\[\[(packages?|distribution)\]\]")
+#: Characters of a requirement (its marker takes longest), and commas between its extras and specifiers.
+_LONGEST = 32 * 1024
+_MOST_COMMAS = 1000
 _OPERATORS = ("==", "~=", "!=", "<=", ">=")
 
 
@@ -57,6 +60,7 @@ def classify(text: str, cwd: str, *, remote: bool = False) -> Form:
             the name before the ``@`` is not that of the wheel; ``remote-names-local``.
         InputError: ``no-working-directory``.
     """
+    _check_size(text)
     try:
         requirement = Requirement(text)
     except (InvalidRequirement, RecursionError) as exc:
@@ -84,6 +88,7 @@ def classify_editable(text: str, cwd: str, *, remote: bool = False) -> Form:
         FormError: neither of these; its marker is wrong; ``remote-names-local``.
         InputError: ``no-working-directory``.
     """
+    _check_size(text)
     requirement: Requirement | None
     try:
         requirement = Requirement(text)
@@ -95,6 +100,14 @@ def classify_editable(text: str, cwd: str, *, remote: bool = False) -> Form:
     target, extras = without_extras(target)
     reference = parse_reference(target, cwd, editable=True, remote=remote)
     return Form(reference.name, SpecifierSet(), extras, marker, reference)
+
+
+def _check_size(text: str) -> None:
+    """Refuse what would be parsed for seconds."""
+    if len(text) > _LONGEST:
+        raise FormError(f"it has {len(text)} characters, at most {_LONGEST} are read")
+    if (commas := text.partition(";")[0].count(",")) >= _MOST_COMMAS:
+        raise FormError(f"it has {commas + 1} extras and version specifiers, at most {_MOST_COMMAS} are read")
 
 
 def _direct(requirement: Requirement, cwd: str, *, editable: bool, remote: bool) -> Form:

@@ -28,6 +28,8 @@ _VARIABLE = re.compile(r"(\$\{([A-Z0-9_]+)\})")
 LOCALE_VARIABLES = ("LC_ALL", "LC_CTYPE", "LANG")
 #: A line may not grow beyond this by the values of variables (characters).
 _LONGEST_EXPANSION = 1_000_000
+#: References to variables in one line: each one looks through the line.
+_MOST_REFERENCES = 1000
 
 
 class Line(NamedTuple):
@@ -169,11 +171,13 @@ def expand(line: str, variables: Mapping[str, str]) -> str:
         return line
     # One replacement per occurrence found, as pip does: a value that holds a name which comes later in
     # the same line is expanded too.
-    for reference, name in _VARIABLE.findall(line):
-        value = variables.get(name)
-        if not value:
-            continue
+    references = [
+        (reference, value) for reference, name in _VARIABLE.findall(line) if (value := variables.get(name))
+    ]
+    if len(references) > _MOST_REFERENCES:
+        raise OverflowError(f"more than {_MOST_REFERENCES} references to variables in one line")
+    for reference, value in references:
         if len(line) + line.count(reference) * len(value) > _LONGEST_EXPANSION:
-            raise OverflowError(f"the value of ${{{name}}} makes the line longer than a million characters")
+            raise OverflowError(f"the value of {reference} makes the line longer than a million characters")
         line = line.replace(reference, value)
     return line

@@ -25,6 +25,8 @@ LOCK_HINT = (
 )
 UNHASHABLE_HINT = "name an archive with its hash instead, publish it to an index, or give --no-require-hashes"
 
+#: Places that one message lists.
+_MOST_PLACES = 20
 #: What tells whether two sources are the same place.
 Identity = tuple[str | None, ...]
 
@@ -106,7 +108,7 @@ def merge(
             "conflicting-requirements",
             emptied_by.place,
             f"no --hash of {name or shown(first.text)} here is allowed by its other lines "
-            f"({', '.join(str(line.place) for line in every if line.hashes and line is not emptied_by)})",
+            f"({_places([line for line in every if line.hashes and line is not emptied_by])})",
             "all lines of a project must allow one file in common: correct the hashes that are wrong",
         )
         return None
@@ -127,6 +129,11 @@ def merge(
         source=source,
         settings=settings,
     )
+
+
+def _places(lines: Sequence[RequirementLine]) -> str:
+    more = f" and {len(lines) - _MOST_PLACES} more" if len(lines) > _MOST_PLACES else ""
+    return ", ".join(str(line.place) for line in lines[:_MOST_PLACES]) + more
 
 
 def _exclude_each_other(one: RequirementLine, other: RequirementLine, problems: Problems) -> None:
@@ -200,10 +207,13 @@ def _is_pin(specifier: Specifier) -> bool:
 
 def _conflict(pin: Specifier, lines: Sequence[RequirementLine]) -> RequirementLine | None:
     """The first line that does not allow the pinned version."""
+    allowing = {str(pin)}
     for line in lines:
         for other in line.specifier:
-            if other != pin and not _allows(other, pin.version):
-                return line
+            if (text := str(other)) not in allowing:
+                if other != pin and not _allows(other, pin.version):
+                    return line
+                allowing.add(text)
     return None
 
 

@@ -60,6 +60,11 @@ _EDITABLE = re.compile(r"(?:\A| )(?:-e|--e[a-z]*)[ =]*(.*?)(?= -|\Z)", re.DOTALL
 _HASH = re.compile(r"--hash=(?:sha256:([0-9A-Fa-f]{64})|(sha384|sha512):([0-9A-Fa-f]{96}|[0-9A-Fa-f]{128}))")
 
 
+#: Hashes of one line, and words of its options. Characters of options in which something is quoted.
+_MOST_HASHES = _MOST_WORDS = 10_000
+_LONGEST_QUOTED = 128 * 1024
+
+
 class OptionError(ValueError):
     """An option that pip would refuse; the message says why, without the place."""
 
@@ -106,6 +111,8 @@ def parse_options(text: str) -> LineOptions:
             hashes.append(Digest("sha256", match[1].lower()))
         else:
             hashes.append(_digest(match[2], match[3]))
+    if len(hashes) > _MOST_HASHES or len(words) > _MOST_WORDS:
+        raise OptionError(f"more than {_MOST_HASHES} hashes or other words on one line")
     if not words:
         return LineOptions(hashes=frozenset(hashes))
     values, ignored = _parse_words(words)
@@ -141,6 +148,10 @@ def build_settings(options: LineOptions) -> tuple[tuple[str, str], ...]:
 def _split(text: str) -> list[str]:
     if _PLAIN.match(text):
         return text.split()
+    if len(text) > _LONGEST_QUOTED:
+        raise OptionError(
+            f"options with quotes may have {_LONGEST_QUOTED} characters, these have {len(text)}"
+        )
     try:
         return shlex.split(text)
     except ValueError as exc:
@@ -230,13 +241,16 @@ def apply_format(value: str, chosen: set[str], other: set[str]) -> None:
         other: the set of its opposite: a name is in one of them at most.
     """
     names = value.split(",")
-    while ":all:" in names:
+    if ":all:" in names:
         other.clear()
         chosen.clear()
         chosen.add(":all:")
-        del names[: names.index(":all:") + 1]
-        if ":none:" not in names:
+        # What follows an :all: counts only if a :none: follows, too.
+        names.reverse()
+        last = names.index(":all:")
+        if ":none:" not in names[:last]:
             return
+        names = names[:last][::-1]
     for name in names:
         if name == ":none:":
             chosen.clear()

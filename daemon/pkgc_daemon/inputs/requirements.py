@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os.path
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from pkgc_daemon.errors import EXIT_USAGE, InputError, PkgcError
 from pkgc_daemon.inputs.entries import Setting, read_entry, stray_words
@@ -59,6 +60,8 @@ __all__ = [
     "select_wanted",
 ]
 
+_T = TypeVar("_T")
+
 #: Options that say where files are.
 _LOCATIONS = frozenset({"index-url", "extra-index-url", "find-links"})
 #: Bounds on includes: without them 30 files that include each other's successor twice are 2**30 reads.
@@ -66,8 +69,11 @@ _MOST_FILES = 1000
 _DEEPEST = 100
 #: Bytes of all files together.
 _LARGEST = 64 * 2**20
-#: Characters to parse before the event loop gets a turn (about 4 ms).
+#: Characters of one logical line.
+_LONGEST = 2**20
+#: Characters to parse before the event loop gets a turn (about 4 ms), and what any line costs, as characters.
 _SLICE = 64 * 2**10
+_LINE = 500
 
 
 async def read_requirements(
@@ -138,9 +144,22 @@ async def _preprocess(
 ) -> tuple[list[tuple[int, str]], str | None]:
     def work() -> tuple[list[tuple[int, str]], str | None]:
         text, warning = decode(data, file, fallback)
-        return list(logical_lines(text)), warning
+        lines = list(logical_lines(text))
+        for number, line in lines:
+            if len(line) > _LONGEST:
+                raise InputError(
+                    "input-too-large",
+                    f"{file}:{number}: a line of {len(line)} characters, with what continues it",
+                    context=f"expected at most {_LONGEST}\nfound {len(line)}",
+                )
+        return lines, warning
 
-    return work() if len(data) <= 4 * _SLICE else await asyncio.to_thread(work)
+    return await _off_loop(work, len(data))
+
+
+async def _off_loop(work: Callable[[], _T], size: int) -> _T:
+    """What `work` returns; done in a thread if it has to look at many bytes."""
+    return work() if size <= 4 * _SLICE else await asyncio.to_thread(work)
 
 
 class _Reader:
@@ -197,7 +216,7 @@ class _Reader:
             )
         characters = 0
         for line in await self._lines_of(file, place):
-            characters += len(line.text)
+            characters += len(line.text) + _LINE
             if characters > _SLICE:
                 # Other clients of the daemon get their turn.
                 characters = 0
@@ -291,20 +310,30 @@ class _Reader:
             )
         try:
             numbered, warning = await _preprocess(data, file.shown, None)
-        except InputError:
+        except InputError as exc:
+            if exc.code != "invalid-encoding":
+                raise
             fallback = locale_encoding(await self._variables(frozenset(LOCALE_VARIABLES)))
             numbered, warning = await _preprocess(data, file.shown, fallback)
         if warning:
             self.warnings.append(warning)
-        names = variable_names(numbered)
+        names = await _off_loop(lambda: variable_names(numbered), len(data))
+        if names and file.remote:
+            # A stranger's file could send what it reads of the environment to any host.
+            self.warnings.append(f"{file.shown}: is a remote file: variables are not put in")
+            names = frozenset()
         values = await self._variables(names) if names else {}
+        lines = await _off_loop(lambda: self._expanded(numbered, values, file), len(data))
+        self._texts[file.key] = lines
+        return lines
+
+    def _expanded(self, numbered: list[tuple[int, str]], values: Mapping[str, str], file: File) -> list[Line]:
         lines: list[Line] = []
         for number, raw in numbered:
             try:
-                lines.append(Line(number, raw, expand(raw, values)))
+                lines.append(Line(number, raw, expand(raw, values) if values else raw))
             except OverflowError as exc:
                 self.problems.add("invalid-requirement", Place(file.shown, number), str(exc))
-        self._texts[file.key] = lines
         return lines
 
     def _requirement(

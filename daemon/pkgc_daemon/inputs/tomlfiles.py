@@ -7,6 +7,7 @@ It knows TOML and how to name a place in it; what the keys of a lock mean is the
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +16,14 @@ import tomli
 
 from pkgc_daemon.errors import InputError
 from pkgc_daemon.inputs.problems import shown
+from pkgc_daemon.inputs.tomlkeys import MOST_PARTS, deep_key
 from pkgc_daemon.vocabulary import Place
 
 Table = Mapping[str, Any]
 
 _NAME = re.compile(r"^[ \t]*(?:name|\"name\"|'name')[ \t]*=", re.MULTILINE)
+#: Characters up to which the fast parser is used: it is compiled, and lets no other thread run meanwhile.
+_FAST = 4 << 20
 _TYPES = {str: "a string", int: "a whole number", bool: "a boolean", dict: "a table", list: "an array"}
 
 
@@ -54,8 +58,12 @@ def parse_toml(data: bytes, name: str, code: str) -> TomlFile:
         raise InputError(
             code, f"{name}:{line}: not UTF-8, so not TOML", hint="save it as UTF-8, or have it made again"
         ) from exc
+    if line := deep_key(text):
+        raise InputError(
+            code, f"{name}:{line}: not valid TOML for pkgc: a key or header of more than {MOST_PARTS} parts"
+        )
     try:
-        content = tomli.loads(text)
+        content = tomli.loads(text) if len(text) <= _FAST else tomllib.loads(text)
     except tomli.TOMLDecodeError as exc:
         raise InputError(
             code,

@@ -205,8 +205,8 @@ def _why_not_commit(source: VcsSource, one: Installed, state: SourceState | None
         at = f"{source.requested} of " if source.requested else ""
         return f"{named}: the commit of {at}{redact(source.url)} is not known"
     if one.commit == commit.lower():
-        before, now = (each or "the default branch" for each in (one.requested, source.requested))
-        return None if before == now else f"{named}: recorded as {before}, the lock says {now} (same commit)"
+        old, new = (each or "the default branch" for each in (one.requested, source.requested))
+        return None if old == new else f"{named}: recorded as {old}, the lock says {new} (the same commit)"
     return f"{named}: commit {(one.commit or '?')[:_SHORT]}… → {commit.lower()[:_SHORT]}…"
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urldefrag
 
-from packaging.metadata import parse_email
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from pkgc_daemon.building.metadata import read_metadata, size_of
 from pkgc_daemon.building.requires import Metadata, applicable, resolve
 from pkgc_daemon.building.shared import Shared
 from pkgc_daemon.errors import PkgcError
@@ -46,6 +46,8 @@ Obtain = Callable[[Wanted, Asking], Awaitable[Obtained]]
 REMEMBERED_FOR = 60.0
 #: Resolutions, and METADATA files, that are kept in memory.
 _MOST_RESOLUTIONS, _MOST_METADATA = 256, 2048
+#: Bytes of METADATA that are kept in memory, about.
+_KEPT_METADATA = 16 << 20
 #: Attempts to place a build environment whose trees turn out to be damaged.
 _ATTEMPTS = 4
 
@@ -104,6 +106,7 @@ class BuildEnvironments:
         self._clock = clock
         self._resolved: OrderedDict[Hashable, tuple[float, tuple[Obtained, ...]]] = OrderedDict()
         self._metadata: OrderedDict[str, Metadata] = OrderedDict()
+        self._metadata_size = 0
 
     async def required(
         self,
@@ -215,14 +218,21 @@ class BuildEnvironments:
         return await self._obtain(wanted, asking)
 
     async def metadata(self, tree: Tree) -> Metadata:
-        """What a tree's METADATA says of dependencies."""
+        """What a tree's METADATA says of dependencies.
+
+        Raises:
+            PkgcError: ``build-requirements``: it is too large.
+        """
         known = self._metadata.get(tree.sha256)
         if known is None:
             path = tree.root / tree.manifest.dist_info / "METADATA"
-            known = await asyncio.to_thread(lambda: _read_metadata(path.read_bytes()))
-            self._metadata[tree.sha256] = known
-            while len(self._metadata) > _MOST_METADATA:
-                self._metadata.popitem(last=False)
+            label = f"{tree.manifest.name} {tree.manifest.version}"
+            known = await asyncio.to_thread(read_metadata, str(path), label)
+            if tree.sha256 not in self._metadata:
+                self._metadata[tree.sha256] = known
+                self._metadata_size += size_of(known)
+            while len(self._metadata) > _MOST_METADATA or self._metadata_size > _KEPT_METADATA:
+                self._metadata_size -= size_of(self._metadata.popitem(last=False)[1])
         return known
 
     # -- the environment -------------------------------------------------------------------------------
@@ -394,11 +404,6 @@ def direct_wanted(requirement: Requirement) -> Wanted:
         path = path_of(url)
     source = ArchiveSource(url, path, parts.get("subdirectory") or None, frozenset(integrity))
     return Wanted(canonicalize_name(requirement.name), "", source=source, text=shown)
-
-
-def _read_metadata(data: bytes) -> Metadata:
-    raw, _unknown = parse_email(data)
-    return Metadata(tuple(raw.get("requires_dist") or ()))
 
 
 def _removal(one: Obtained, wire: Mapping[str, Any]) -> dict[str, Any]:

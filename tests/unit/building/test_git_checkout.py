@@ -247,6 +247,21 @@ def test_a_remote_repository_has_no_local_submodules(servers: GitServers, desk: 
     assert "not allowed" in str(error.context)
 
 
+def test_a_submodule_from_the_network_has_no_local_ones(servers: GitServers, desk: Desk) -> None:
+    """That a local repository may have local submodules is no right of what it fetches."""
+    secret = servers.repository("secret")
+    inner = secret.commit({"key": "k"})
+    middle = servers.repository("middle").commit(
+        {"a": "1"}, submodules={"in": (servers.file("secret"), inner)}
+    )
+    demo = servers.repository("demo")
+    remote = demo.commit(PROJECT, submodules={"lib": (servers.http("middle"), middle)})
+    error = refused("git-unreachable", lambda: desk.checkout(servers.file("demo"), remote))
+    assert "not allowed" in str(error.context)
+    local = demo.commit(PROJECT, submodules={"lib": (servers.file("middle"), middle)})
+    assert (desk.checkout(servers.file("demo"), local) / "lib" / "in" / "key").read_text() == "k"
+
+
 def test_a_submodule_runs_no_program(servers: GitServers, desk: Desk, person: Path, tmp_path: Path) -> None:
     """ext:: URLs are commands; those of a lock are not run, whatever its user allows himself."""
     proof = tmp_path / "proof"

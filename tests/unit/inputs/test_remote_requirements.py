@@ -118,6 +118,15 @@ async def test_variables_stay_out_of_the_refusal() -> None:
     assert "s3cret" not in str(caught.value.to_wire())
 
 
+async def test_a_remote_file_reads_no_variables() -> None:
+    """R6 is for the user's own files: a stranger's must not send the environment to a host of its choice."""
+    text = "--index-url https://h.example/${TOKEN}\nu @ https://h.example/${TOKEN}/u.zip"
+    given = await read({ROOT: text, "/w/r.txt": f"-r {ROOT}\n-r {ROOT}"}, "r.txt", env={"TOKEN": "s3cret"})
+    assert given.index_url == "https://h.example/${TOKEN}"
+    assert "s3cret" not in repr(given)
+    assert given.warnings == ("https://h.example/a/r.txt?v=1: is a remote file: variables are not put in",)
+
+
 async def test_a_url_without_a_host_is_no_file() -> None:
     """A typing error is told as one."""
     with pytest.raises(InputError) as caught:

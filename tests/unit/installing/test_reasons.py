@@ -284,14 +284,14 @@ TREES: list[tuple[str, Wanted, Installed, SourceState | None, str | None]] = [
         want(_git("v1")),
         _cloned(requested="main"),
         SourceState(commit=C1),
-        "recorded as main, the lock says v1 (same commit)",
+        "recorded as main, the lock says v1 (the same commit)",
     ),
     (
         "no revision any more",
         want(_git()),
         _cloned(requested="main"),
         SourceState(commit=C1),
-        "recorded as main, the lock says the default branch (same commit)",
+        "recorded as main, the lock says the default branch (the same commit)",
     ),
     ("upper case", want(_git(commit=C1.upper())), _cloned(), None, None),
     (
