@@ -21,6 +21,17 @@ def pkgc(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Instance]:
         yield instance
 
 
+#: Modules of long tables: in `./check` they run one way, in `./check full` both (10 minutes are soon over).
+TABLES = frozenset({"test_hash_mode", "test_named_indexes", "test_origins", "test_why", "test_one_cache"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the second way of long tables `full`."""
+    for item in items:
+        if item.path.stem in TABLES and "client-acts" in item.name:
+            item.add_marker(pytest.mark.full)
+
+
 @pytest.fixture
 def own_pkgc(tmp_path: Path) -> Iterator[Instance]:
     """An isolated pkgc whose daemon acts itself, for what does not depend on who acts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,19 +52,24 @@ class World:
     lines: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     """Project -> key of `KEYS` -> (line of a lock, the index that serves it)."""
 
-    def add(self, name: str) -> None:
-        """Put version 1.0 of a project everywhere."""
+    def add(self, name: str, keys: Collection[str] = ("directory", "git")) -> None:
+        """Put version 1.0 of a project everywhere: where it is source, only if one of `keys` is that."""
+        if name in self.lines:
+            return
         wheels = {at: make_wheel(name, "1.0", {f"{name}.py": f"where = {at!r}\n"}) for at in ("a", "b")}
         wheels |= {"mirror": wheels["a"], "bare": wheels["a"]}
         for at, wheel in wheels.items():
             self.server.add(wheel.data, wheel.filename, at != "bare", index=at)
         wheels["a"].write_to(self.root)
         tree = self.root / "trees" / name
-        for path, data in project_files(name, "1.0", {f"{name}/__init__.py": "where = 'tree'\n"}).items():
-            (tree / path).parent.mkdir(parents=True, exist_ok=True)
-            (tree / path).write_bytes(data)
-        files = project_files(name, "1.0", {f"{name}/__init__.py": "where = 'git'\n"})
-        self.repository.commit({path: data.decode() for path, data in files.items()}, branch=name)
+        if not {"directory", "editable"}.isdisjoint(keys):
+            contents = project_files(name, "1.0", {f"{name}/__init__.py": "where = 'tree'\n"})
+            for path, data in contents.items():
+                (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                (tree / path).write_bytes(data)
+        if "git" in keys:
+            contents = project_files(name, "1.0", {f"{name}/__init__.py": "where = 'git'\n"})
+            self.repository.commit({path: data.decode() for path, data in contents.items()}, branch=name)
         url = self.server.file_url(wheels["a"].filename, "a")
         hashes = {at: f"--hash=sha256:{wheels[at].sha256}" for at in ("a", "b")}
         self.wheels[name] = wheels
@@ -192,10 +197,11 @@ def test_what_is_installed_satisfies_what_it_is(pkgc: Instance, world: World, na
     case, stem = CASES[name], name.replace(" ", "_")
     names = {f"{stem}_{key}".replace(" ", "_"): key for key in KEYS}
     venv = world.root / f"venv {stem} {'' if case.by is not by_pkgc else pkgc.root.parent.name}"
-    for one in names:
-        world.add(one)
+    for one, key in names.items():
+        world.add(one, [key])
     if not venv.exists():  # what others install does not depend on who acts
-        make_venv(venv, interpreters.running().path)
+        if case.by is not by_pkgc:
+            make_venv(venv, interpreters.running().path)
         case.by(pkgc, world, venv, dict.fromkeys(names, case.key))
     before = snapshot(venv)
     found = reasons(
@@ -213,7 +219,6 @@ def test_what_was_built_satisfies_only_its_source(pkgc: Instance, world: World, 
     name = f"built_{key}"
     world.add(name)
     venv = world.root / f"venv {key} {pkgc.root.parent.name}"
-    make_venv(venv, interpreters.running().path)
     by_pkgc(pkgc, world, venv, {name: key})
     for wanted in ("a hashed", "url", "directory", "editable", "git"):
         found = reasons(pkgc, venv, lock_of(pkgc, world, {name: world.lines[name][wanted]}))

@@ -145,7 +145,9 @@ class Obtainer:
         held = await self._held(wanted, first)
         if held is None:
             return first.origin, "network"
-        origin = self._store.origin_for(held.sha256, first.origin)
+        origin = first.origin
+        if wanted.source is not None:
+            origin = self._store.origin_for(held.sha256, origin)
         return origin, "build" if first.is_sdist else "store"
 
     async def held_tree(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Tree | None:
@@ -372,7 +374,9 @@ class Obtainer:
         artifact = await self._known(wanted, candidate, asking, reporter)
         came_from: CameFrom = "store"
         origin = candidate.origin
-        if artifact is not None:  # nobody is asked for it: it did not come from there now
+        if artifact is not None and wanted.source is not None:
+            # The lock alone names that place, and nobody was asked there; an index whose page was read is
+            # another matter: it decided, and vouches for these bytes.
             origin = self._store.origin_for(artifact.sha256, origin)
         if artifact is None and candidate.is_sdist:
             before = await self._evicted_source(wanted, candidate, asking)

@@ -13,7 +13,7 @@ from pkgc_daemon.archives.sdist import extract_sdist
 from pkgc_daemon.building.project import read_project
 from tests.support.sdists import tree_of
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.network, pytest.mark.full, pytest.mark.timeout(600)]
 
 #: Project -> the backend that it is built with (and packed, as a rule).
 PROJECTS = {
