@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,15 @@ def pkgc(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Instance]:
     with running(tmp_path / "pkgc", host_calls=request.param == "client-acts") as instance:
         yield instance
 
+
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    # Whoever runs the tests in the background may have them ignored, and then every client would ignore them.
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 #: Modules of long tables: in `./check` they run one way, in `./check full` both (10 minutes are soon over).
 TABLES = frozenset({"test_hash_mode", "test_named_indexes", "test_origins", "test_why", "test_one_cache"})
