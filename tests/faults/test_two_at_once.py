@@ -211,7 +211,7 @@ def test_waiting_for_a_lock_holds_up_nobody_else(
             running = (pkgc.status() or {"calls": {"running": 1}})["calls"]["running"] - 1
             time.sleep(0.1)
         assert running == len(waiting)
-        time.sleep(1)
+        time.sleep(3)  # each has still to get to the queue, and to wait there for a second
         pkgc.ok("sync", locks[0], "--venv", tmp_path / "other", *options, timeout=20)
         waiting[0].send_signal(signal.SIGINT)
         waiting[-1].send_signal(signal.SIGINT)
