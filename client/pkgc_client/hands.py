@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .hot import Call
 
 
-class Connection:
-    """The wire as a long-running hand sees it: it can report progress, and learns that it should stop."""
+class Wire:
+    """The wire as a hand sees it: it can report progress, and learns that it should stop."""
 
     def __init__(self, call: Call, number: int) -> None:
         self._call = call
@@ -38,8 +38,12 @@ class Connection:
         self._reported = now
         try:
             self._call.send({"t": "report", "id": self._number, "done": done, "total": total})
-        except OSError:
+        except (OSError, ProtocolError):
             self._aborted = True
+
+
+class Connection(Wire):
+    """Of a hand that keeps the reading loop waiting: it looks itself what the daemon says meanwhile."""
 
     def cancelled(self) -> bool:
         """Whether Ctrl-C was pressed, the daemon asked to stop, or went away."""
@@ -95,12 +99,12 @@ class Helpers:
     def abort(self, number: int) -> None:
         """Have that hand stop, if it still works."""
         if number in self._working:
-            self._working[number][1].asked = True
+            self._working[number][1].ask()
 
     def end(self) -> None:
         """The call is over (or its daemon is gone): nothing of it goes on working."""
         for thread, stop in list(self._working.values()):
-            stop.asked = True
+            stop.ask()
             thread.join(30)
 
     def _work(self, message: dict[str, Any], stop: Stop) -> None:
@@ -120,31 +124,16 @@ class Helpers:
         self._working.pop(message["id"], None)
 
 
-class Stop:
-    """The wire as a hand in a thread sees it."""
+class Stop(Wire):
+    """Of a hand in a thread: the reading loop tells it."""
 
-    def __init__(self, call: Call, number: int) -> None:
-        self.asked = False
-        self._call = call
-        self._number = number
-        self._reported = 0.0
-
-    def progress(self, done: int, total: int) -> None:
-        """As `Connection.progress`."""
-        import time
-
-        now = time.monotonic()
-        if now - self._reported < 0.1 and done < total:
-            return
-        self._reported = now
-        try:
-            self._call.send({"t": "report", "id": self._number, "done": done, "total": total})
-        except (OSError, ProtocolError):
-            self.asked = True
+    def ask(self) -> None:
+        """Have it stop."""
+        self._aborted = True
 
     def cancelled(self) -> bool:
         """Whether the daemon asked to stop, or the call is over. (Ctrl-C reaches the daemon first.)"""
-        return self.asked
+        return self._aborted
 
 
 def serve(call: Call, message: dict[str, Any]) -> dict[str, Any]:
