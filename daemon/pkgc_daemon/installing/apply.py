@@ -45,7 +45,8 @@ def apply_plan(
             ``create``: arguments of `create_environment`; ``fingerprint``: of the scan that the plan was
             made from, or None; ``remove``: maps of ``name``, ``version``, ``dist_info`` (absolute);
             ``add``: maps of ``name`` (normalized), ``version``, ``tree`` (folder), ``manifest`` (path),
-            ``sha256``, ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
+            ``sha256``, ``ready`` (path of a ready copy, which is used up, or None),
+            ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
             neither, ``requested``; ``link_mode``: a key of `MODES`; ``compile``; ``strict``;
             ``lock_timeout``: seconds; ``umask``: of whom the environment belongs to, deciding the modes of
             what is made (default: this process's); ``settled``: names not to ask a reinstallation of;
@@ -198,7 +199,7 @@ def _change(
 ) -> dict[str, Any]:
     from pkgc_daemon.archives.manifest import manifest_from_bytes
 
-    additions, damage = read_additions(args.get("add") or [], manifest_from_bytes)
+    additions, damage = read_additions(_items(args), manifest_from_bytes)
     if damage is not None:
         return _damaged(damage)
     leaving = _leaving(args.get("remove") or [], layout)
@@ -272,6 +273,14 @@ def _change(
             why = "interrupted" if error.code == "interrupted" else error.message
             warnings.append(f"not everything in {prefix} was compiled: {why}")
     return _done(additions, leaving, linker, staging, warnings, compiled)
+
+
+def _items(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is added; without ready copies where every file has to be looked at, or placed in another way."""
+    items: list[dict[str, Any]] = args.get("add") or []
+    if args.get("strict") or args.get("remove") or (args.get("link_mode") or "auto") != "auto":
+        return [{**item, "ready": None} for item in items]
+    return items
 
 
 def _done(

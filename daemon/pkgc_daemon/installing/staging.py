@@ -12,6 +12,7 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
+from pkgc_daemon.installing.ready import ReadyCopy, read_note
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
 from pkgc_daemon.vocabulary import FileEntry, Manifest
@@ -32,11 +33,26 @@ class TreeDamagedError(Exception):
 
 
 class Addition:
-    """One distribution to add: the wire map of `apply_plan` with its manifest read."""
+    """One distribution to add: the wire map of `apply_plan` with its manifest read.
 
-    __slots__ = ("direct_url", "manifest", "name", "provenance", "requested", "tree", "version")
+    With a ready copy, `manifest.files` has only what is not in that.
+    """
 
-    def __init__(self, item: Mapping[str, Any], manifest: Manifest) -> None:
+    __slots__ = (
+        "direct_url",
+        "manifest",
+        "manifest_path",
+        "name",
+        "provenance",
+        "ready",
+        "requested",
+        "tree",
+        "version",
+    )
+
+    def __init__(self, item: Mapping[str, Any], manifest: Manifest, ready: ReadyCopy | None = None) -> None:
+        self.ready = ready
+        self.manifest_path: str = item["manifest"]
         self.name: str = item["name"]
         self.version: str = item["version"]
         self.tree: str = item["tree"]
@@ -44,6 +60,42 @@ class Addition:
         self.provenance: Mapping[str, Any] | None = item.get("provenance")
         self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
         self.requested = bool(item.get("requested"))
+
+    def whole_manifest(self) -> Manifest:
+        """The manifest with every file.
+
+        Raises:
+            TreeDamagedError: it cannot be read.
+        """
+        from pkgc_daemon.archives.manifest import manifest_from_bytes
+
+        try:
+            with open(self.manifest_path, "rb") as file:
+                return manifest_from_bytes(file.read())
+        except (OSError, PkgcError, ValueError) as error:
+            raise TreeDamagedError(self.manifest.sha256, self.manifest_path, str(error)) from error
+
+    def without_ready(self) -> None:
+        """Install it from its tree.
+
+        Raises:
+            TreeDamagedError: the manifest cannot be read.
+        """
+        self.manifest = self.whole_manifest()
+        self.ready = None
+
+    def lines_of_ready(self) -> list[str]:
+        """RECORD's lines of what is in the ready copy.
+
+        Raises:
+            TreeDamagedError: the manifest cannot be read.
+        """
+        from pkgc_daemon.store.copying import entries_of
+
+        assert self.ready is not None
+        if self.ready.lines:
+            return self.ready.lines.splitlines(keepends=True)
+        return render_entries(entries_of(self.whole_manifest()))
 
 
 class Staging:
@@ -69,6 +121,7 @@ class Staging:
         self._first_lines = shebang(executable)
         self._folders: dict[str, str] = {}
         self._done: list[tuple[Addition, dict[str, list[FileEntry]]]] = []
+        self._expanded = False
         self._written: dict[str, tuple[str, bytes]] = {}
         """Path -> (project, content) of scripts that were not placed unchanged."""
 
@@ -80,22 +133,33 @@ class Staging:
             PkgcError: ``reserved-path``, ``overlapping-files`` (strict), ``path-conflict``.
             OSError: not translated.
         """
-        layout, manifest = self.layout, item.manifest
-        site = layout.purelib if manifest.root_is_purelib else layout.platlib
+        layout = self.layout
+        site = layout.purelib if item.manifest.root_is_purelib else layout.platlib
+        if item.ready is not None and not self._place_ready(item, item.ready, site):
+            item.without_ready()
+        manifest = item.manifest
         groups, scripts = self._spread(item, site)
         self._done.append((item, groups))
+        self._expanded = False
         self.warnings += (f"{manifest.filename}: {text}" for text in manifest.newer)
         back = "../" * (site.count("/") + 1) if site else ""
+        records = record_files(item)
+        info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
         lines: list[str] = []
+        if item.ready is not None:
+            if item.ready.complete and item.ready.records == records:
+                return
+            for name in item.ready.written:
+                os.unlink(f"{self.root}/{info}/{name}")
+            lines = item.lines_of_ready()
         for key, entries in groups.items():
             target, _, source = key.partition("\0")
             start = f"{target}/" if target else ""
             self._place(item, source, start, entries)
             lines += render_entries(entries, "" if target == site else back + start)
         lines += self._scripts(item, scripts, site, back)
-        lines += self._records(item, site)
+        lines += self._records(item, site, records)
         lines.sort()
-        info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
         lines.append(f"{manifest.dist_info}/RECORD,,\n")
         self._write(f"{info}/RECORD", "".join(lines).encode("utf-8", "surrogateescape"))
 
@@ -242,8 +306,65 @@ class Staging:
         self.warnings.append(f"{text}; the one of {item.name} is installed")
         return True
 
+    def _place_ready(self, item: Addition, ready: ReadyCopy, site: str) -> bool:
+        """Move a ready copy into the staging area, merging folders; False when it lies on another mount.
+
+        Raises:
+            TreeDamagedError: a file that it shares with the tree was changed.
+        """
+        for entry in ready.links:
+            try:
+                check_source(f"{item.tree}/{entry.path}", entry)
+            except DamagedFileError as error:
+                raise TreeDamagedError(item.manifest.sha256, entry.path, error.detail) from error
+        start = f"{site}/" if site else ""
+        self.linker.make_folder(f"{self.root}/{start}")
+        try:
+            # The copy as a whole first: either all of it can be moved here, or none.
+            whole = f"{self.root}.ready"
+            os.rename(ready.path, whole)
+        except OSError:
+            return False
+        for name in os.listdir(whole):
+            self._move(item, f"{whole}/{name}", start + name)
+        os.rmdir(whole)
+        self.files += ready.files
+        return True
+
+    def _move(self, item: Addition, source: str, path: str) -> None:
+        destination = f"{self.root}/{path}"
+        if not os.path.lexists(destination):
+            os.rename(source, destination)
+            return
+        there, here = os.path.isdir(destination), os.path.isdir(source)
+        if there and here:
+            for name in os.listdir(source):
+                self._move(item, f"{source}/{name}", f"{path}/{name}")
+            os.rmdir(source)
+            return
+        if there or here:
+            raise conflict(item.name, path)
+        if self._overlap(item, path, sha256_of_file(source)):
+            os.rename(source, destination)
+        else:
+            os.unlink(source)
+
+    def _expand(self) -> None:
+        """Learn what ready copies hold, file by file: somebody asks whose a path is."""
+        from pkgc_daemon.store.copying import entries_of
+
+        if self._expanded:
+            return
+        self._expanded = True
+        for item, groups in self._done:
+            if item.ready is not None:
+                manifest = item.whole_manifest()
+                site = self.layout.purelib if manifest.root_is_purelib else self.layout.platlib
+                groups[f"{site}\0"] = entries_of(manifest)
+
     def _find(self, path: str, before: Addition | None) -> tuple[str, str] | None:
         """(project, sha256) of the last addition ahead of `before` that has `path`. Slow, and rare."""
+        self._expand()
         for item, groups in reversed(self._done):
             if item is before:
                 continue
@@ -329,19 +450,12 @@ class Staging:
         self._written[path] = (item.name, content)
         return line
 
-    def _records(self, item: Addition, site: str) -> list[str]:
-        """Write what an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+    def _records(self, item: Addition, site: str, records: Mapping[str, bytes]) -> list[str]:
+        """Write what an installer adds to .dist-info, except RECORD."""
         dist_info = item.manifest.dist_info
-        files: dict[str, bytes] = {"INSTALLER": INSTALLER}
-        if item.direct_url is not None:
-            files["direct_url.json"] = json.dumps(item.direct_url, sort_keys=True).encode()
-        elif item.provenance is not None:
-            files["provenance_url.json"] = json.dumps(item.provenance, sort_keys=True).encode()
-        if item.requested:
-            files["REQUESTED"] = b""
         start = f"{site}/" if site else ""
         lines = []
-        for name, content in files.items():
+        for name, content in records.items():
             shown = f"{dist_info}/{name}"
             self._write(start + shown, content)
             lines.append(render_line(shown, content))
@@ -364,6 +478,33 @@ class Staging:
         self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
 
 
+def record_files(item: Addition) -> dict[str, bytes]:
+    """What an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+    return records_of(item.provenance, item.direct_url, requested=item.requested)
+
+
+def records_of(
+    provenance: Mapping[str, Any] | None, direct_url: Mapping[str, Any] | None, *, requested: bool
+) -> dict[str, bytes]:
+    """The same of the parts; also for ready copies, which have these files ahead of time."""
+    files: dict[str, bytes] = {"INSTALLER": INSTALLER}
+    if direct_url is not None:
+        files["direct_url.json"] = json.dumps(direct_url, sort_keys=True).encode()
+    elif provenance is not None:
+        files["provenance_url.json"] = json.dumps(provenance, sort_keys=True).encode()
+    if requested:
+        files["REQUESTED"] = b""
+    return files
+
+
+def sha256_of_file(path: str) -> str:
+    """As a manifest has it."""
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_of(content: bytes) -> str:
     """As a manifest has it."""
     import hashlib
@@ -377,6 +518,10 @@ def read_additions(
     """The additions in normalized-name order, or the first whose manifest cannot be read."""
     found: list[Addition] = []
     for item in sorted(items, key=lambda item: str(item["name"])):
+        copied = read_note(item) if item.get("ready") else None
+        if copied is not None:
+            found.append(Addition(item, *copied))
+            continue
         try:
             with open(item["manifest"], "rb") as file:
                 data = file.read()

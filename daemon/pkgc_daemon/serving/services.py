@@ -182,17 +182,25 @@ class Services:
         from . import commands
 
         self.store.workers.start()
+        refill = asyncio.create_task(self.store.ready.refill(self._is_idle))
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
 
-        while True:
-            await asyncio.sleep(CHECKPOINT_PERIOD)
-            if self._server is not None and not self._server.running:
-                try:
-                    await self.store.checkpoint()
-                    if self._max_size is not None:
-                        await self.store.shrink(self._max_size)
-                except Exception as error:  # a full disk must not end the daemon
-                    event("checkpoint-failed", logging.ERROR, exc=error)
+        try:
+            while True:
+                await asyncio.sleep(CHECKPOINT_PERIOD)
+                if self._server is not None and not self._server.running:
+                    try:
+                        await self.store.checkpoint()
+                        if self._max_size is not None:
+                            await self.store.shrink(self._max_size)
+                    except Exception as error:  # a full disk must not end the daemon
+                        event("checkpoint-failed", logging.ERROR, exc=error)
+        finally:
+            refill.cancel()
+
+    def _is_idle(self) -> bool:
+        """Whether no call runs."""
+        return self._server is None or not self._server.running
 
     async def config(self, world: World, path: str) -> Config:
         """The client's config.toml, parsed once per content.

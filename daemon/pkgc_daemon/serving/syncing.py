@@ -19,6 +19,7 @@ from .context import Context
 from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
+from .preparing import take_copies, want_copies
 from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
@@ -205,6 +206,7 @@ async def _apply(
 ) -> dict[str, Any]:
     store = context.services.store
     removals = [*plan.remove]
+    copies = {} if only_check else take_copies(context, call, target, plan, obtained)
     args: dict[str, Any] = {
         "venv": target.venv,
         "fingerprint": fingerprint,
@@ -225,6 +227,7 @@ async def _apply(
                 "sha256": one.tree.sha256,
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
+                "ready": copies.get(one.wanted.name),
                 "requested": True,
             }
             for one in obtained.values()
@@ -260,9 +263,13 @@ async def _apply(
 
     show(None)
     try:
-        return await context.services.turns.apply(context.world, args, report, waiting)
+        result = await context.services.turns.apply(context.world, args, report, waiting)
     finally:
         output.finished(key)
+        store.ready.discard(copies.values())
+    if result["status"] == "done":
+        want_copies(context, call, target, obtained, copies)
+    return result
 
 
 async def _only_say(

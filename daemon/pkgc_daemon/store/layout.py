@@ -70,6 +70,11 @@ class Layout:
         return self.root / "pages"
 
     @property
+    def ready(self) -> Path:
+        """Ready copies, ``<sha256>.<token>`` each; swept at start."""
+        return self.root / "ready"
+
+    @property
     def repositories(self) -> Path:
         """Bare git repositories, ``<sha256 of the URL>``, and beside each its lock, ``<…>.lock``."""
         return self.root / "git"
@@ -127,7 +132,7 @@ class Layout:
                 bucket = path / f"{number:02x}"
                 if not bucket.is_dir():
                     make_folder(bucket, 0o755)
-        for path in (self.pages, self.incoming, self.temporary, self.repositories):
+        for path in (self.pages, self.incoming, self.temporary, self.ready, self.repositories):
             make_folder(path, 0o700)
         tag = self.root / "CACHEDIR.TAG"
         if not tag.exists():

@@ -25,6 +25,7 @@ from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remo
 from pkgc_daemon.store.housekeeping import Housekeeping
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
+from pkgc_daemon.store.ready import ReadyCopies
 from pkgc_daemon.store.records import ManifestCache, Records
 from pkgc_daemon.store.workers import Job, ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
@@ -56,6 +57,7 @@ class Store(Records, Housekeeping):
         self._building: dict[str, asyncio.Task[Tree]] = {}
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._closed = False
+        self.ready = ReadyCopies(layout, self.has_tree)
 
     @classmethod
     async def open(
@@ -96,7 +98,7 @@ class Store(Records, Housekeeping):
                     "%d files without a catalog entry were adopted; they are verified before use", adopted
                 )
             catalog.facts.forget_orphans()
-            for path in list(layout.temporary.iterdir()):
+            for path in [*layout.temporary.iterdir(), *layout.ready.iterdir()]:
                 remove_tree(path)
             oldest = time.time() - _INCOMING_AGE
             for path in list(layout.incoming.iterdir()):
@@ -125,6 +127,7 @@ class Store(Records, Housekeeping):
             await asyncio.to_thread(self._release)
 
     def _release(self) -> None:
+        self.ready.close()
         self.workers.close()
         self.catalog.close()
         self.lock.release()
@@ -421,6 +424,7 @@ class Store(Records, Housekeeping):
     async def damaged_tree(self, sha256: str) -> None:
         """Put a tree away, so that the next `ensure_tree` unpacks it again."""
         self._manifests.drop(sha256)
+        self.ready.forget([sha256])
         if sha256 in self.catalog.trees:
             self.catalog.drop_tree(sha256)
             await asyncio.to_thread(self._put_away, self.layout.tree(sha256))

@@ -142,6 +142,8 @@ async def clean(store: Store, names: Sequence[str]) -> dict[str, Any]:
     chosen = [row for row in rows if not wanted or project_of(row) in wanted]
     report = await _remove(store, chosen, None)
     if not wanted:
+        report["bytes"] += store.ready.size()["bytes"]
+        store.ready.clear()
         await store.workers.run(_empty, store.layout.pages)
         gits = await store.workers.run(repositories.empty, store.layout)
         report["bytes"] += gits.bytes
@@ -160,6 +162,9 @@ async def shrink(store: Store, limit: int) -> dict[str, Any]:
     by_use = sorted(catalog.artifacts.values(), key=lambda row: row.used)
     trees_by_use = sorted(catalog.trees.values(), key=lambda row: row.used)
     total = sum(row.size for row in by_use) + sum(row.size for row in trees_by_use)
+    copies = store.ready.size()["bytes"]
+    if total + copies > limit:
+        store.ready.clear()  # they only save time
     return await _remove(store, [*by_use, *trees_by_use], total - limit)
 
 

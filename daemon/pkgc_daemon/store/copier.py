@@ -1,0 +1,58 @@
+"""The child that makes ready copies: `python -m pkgc_daemon.store.copier PARENT`.
+
+It serves its standard input until that ends, one copy at a time, and never outlives the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import msgpack
+
+from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store import trees
+from pkgc_daemon.store.copying import NOTE, CopyError, copy_tree
+from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.unpacker import die_with, read_frame, write_frame
+
+
+def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
+    """Make the copies that `stream` names, until it ends."""
+    while (frame := read_frame(stream)) is not None:
+        cache, sha256, target, umask, records = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        layout = Layout(Path(cache))
+        answer: dict[str, Any]
+        old = os.umask(0)  # this process's own: it does nothing else
+        try:
+            manifest = trees.read_manifest(layout, sha256)
+            inodes, own = copy_tree(str(layout.tree_root(sha256)), manifest, target, umask, records)
+            answer = {"inodes": inodes, "bytes": own}
+        except (CopyError, PkgcError, OSError, ValueError) as error:
+            shutil.rmtree(target, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.unlink(target + NOTE)
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        finally:
+            os.umask(old)
+        write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+
+
+def main() -> None:
+    """Serve standard input; whatever else prints goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with(int(sys.argv[1]))
+    with contextlib.suppress(OSError):
+        os.nice(19)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

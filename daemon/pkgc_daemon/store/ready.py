@@ -1,0 +1,243 @@
+"""Ready copies: trees copied ahead of time, to be renamed into an environment; which to have, and how many.
+
+A copy serves one environment. What was wanted lately is copied anew while nobody waits: one copy after the
+other, in a process of the lowest priority, within bounds. Nothing of this survives a restart: copies are
+swept at start, and made again once somebody syncs. Losing one costs time, never truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+from pkgc_daemon.store.copying import NOTE
+from pkgc_daemon.store.filesystem import remove_tree
+from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.unpacker import read_frame, write_frame
+
+_LOG = logging.getLogger(__name__)
+
+#: Files and folders, and bytes of their own, that all ready copies may have together.
+MAX_INODES, MAX_BYTES = 300_000, 2 << 30
+#: Trees whose demand is remembered; copies that one tree may have.
+MAX_TREES, MAX_COPIES = 2_000, 2
+#: Seconds without a job after which the copier ends.
+LINGER = 30.0
+
+
+@dataclass(slots=True)
+class _Copy:
+    path: Path
+    umask: int
+    inodes: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Demand:
+    """What is known of one tree: who would want a copy, and the copies there are."""
+
+    umask: int
+    records: Mapping[str, bytes]
+    """Files of .dist-info that the last installation wrote."""
+    wanted: int = 1
+    """Copies to have: more where one was missing lately."""
+    failed: bool = False
+    copies: list[_Copy] = field(default_factory=list)
+
+
+class Used(NamedTuple):
+    """A tree that a sync installed."""
+
+    sha256: str
+    found: bool
+    """There was a ready copy of it."""
+    records: Mapping[str, bytes]
+    """What the installation wrote into .dist-info, RECORD excepted."""
+
+
+class ReadyCopies:
+    """The ready copies of one store. For the event loop's thread; `take` blocks for nothing.
+
+    Args:
+        layout: of the store.
+        has_tree: whether a tree is there and trusted.
+    """
+
+    def __init__(self, layout: Layout, has_tree: Callable[[str], bool]) -> None:
+        self._layout = layout
+        self._has_tree = has_tree
+        self._demands: OrderedDict[str, _Demand] = OrderedDict()
+        """By sha256 of the wheel, the one that was wanted last at the end."""
+        self._inodes = 0
+        self._bytes = 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._used_at = 0.0
+        self._changed = asyncio.Event()
+
+    def take(self, sha256: str, umask: int) -> str | None:
+        """A copy for one environment, which is the caller's from now on; None: there is none that fits."""
+        demand = self._demands.get(sha256)
+        if demand is None:
+            return None
+        for number, copy in enumerate(demand.copies):
+            if copy.umask == umask:
+                del demand.copies[number]
+                self._forget(copy)
+                return str(copy.path)
+        return None
+
+    def want(self, used: Iterable[Used], umask: int) -> None:
+        """Note what a sync used.
+
+        Args:
+            used: the trees.
+            umask: of the environment's owner.
+        """
+        for sha256, found, records in used:
+            demand = self._demands.get(sha256)
+            if demand is None:
+                demand = self._demands[sha256] = _Demand(umask, records)
+            elif not found and not demand.copies and demand.wanted < MAX_COPIES:
+                demand.wanted += 1
+            demand.umask, demand.records = umask, records
+            self._demands.move_to_end(sha256)
+        while len(self._demands) > MAX_TREES:
+            _, old = self._demands.popitem(last=False)
+            self._remove(old.copies)
+        self._changed.set()
+
+    def forget(self, sha256s: Iterable[str]) -> None:
+        """Trees are going away, and with them their copies."""
+        for sha256 in sha256s:
+            demand = self._demands.pop(sha256, None)
+            if demand is not None:
+                self._remove(demand.copies)
+
+    def clear(self) -> None:
+        """Remove every copy; what is wanted stays known."""
+        for demand in self._demands.values():
+            copies, demand.copies = demand.copies, []
+            self._remove(copies)
+
+    def discard(self, paths: Iterable[str]) -> None:
+        """Remove what is left of copies that were taken."""
+        there = list(paths)
+        if there:
+            asyncio.get_running_loop().run_in_executor(None, _remove_all, there)
+
+    def size(self) -> dict[str, int]:
+        """``{"copies", "files", "bytes"}``: what they have beyond what they share with trees."""
+        copies = sum(len(demand.copies) for demand in self._demands.values())
+        return {"copies": copies, "files": self._inodes, "bytes": self._bytes}
+
+    async def refill(self, idle: Callable[[], bool]) -> None:
+        """Make copies for ever, whenever some are missing and nobody waits.
+
+        Args:
+            idle: whether no call is running; asked before each copy.
+        """
+        while True:
+            if self._child is not None:
+                left = max(0.1, self._used_at + LINGER - time.monotonic())
+                try:
+                    await asyncio.wait_for(self._changed.wait(), left)
+                except TimeoutError:
+                    await asyncio.to_thread(self.close)
+                    continue
+            else:
+                await self._changed.wait()
+            self._changed.clear()
+            while (missing := self._missing()) is not None:
+                while not idle():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                await self._make(*missing)
+
+    def close(self) -> None:
+        """End the copier. Blocks until it is gone."""
+        child, self._child = self._child, None
+        if child is not None:
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()
+            child.kill()
+            child.wait()
+
+    def _missing(self) -> tuple[str, _Demand] | None:
+        """The tree to copy next: the one that was wanted last, first its first copy."""
+        for count in range(MAX_COPIES):
+            for sha256 in reversed(self._demands):
+                demand = self._demands[sha256]
+                if not demand.failed and len(demand.copies) == count < demand.wanted:
+                    if self._inodes >= MAX_INODES or self._bytes >= MAX_BYTES:
+                        return None
+                    return sha256, demand
+        return None
+
+    async def _make(self, sha256: str, demand: _Demand) -> None:
+        if not self._has_tree(sha256):
+            self.forget([sha256])
+            return
+        path = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
+        umask = demand.umask
+        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records)]
+        answer = await asyncio.to_thread(self._ask, job)
+        self._used_at = time.monotonic()
+        if answer is None or "error" in answer:
+            demand.failed = True
+            _LOG.warning("no ready copy of %s: %s", sha256, (answer or {}).get("error", "the copier ended"))
+            return
+        copy = _Copy(path, umask, answer["inodes"], answer["bytes"])
+        self._inodes += copy.inodes
+        self._bytes += copy.bytes
+        if self._demands.get(sha256) is demand:
+            demand.copies.append(copy)
+        else:  # it was forgotten meanwhile
+            self._remove([copy])
+
+    def _ask(self, job: list[Any]) -> dict[str, Any] | None:
+        child = self._child
+        if child is None or child.poll() is not None:
+            child = self._child = subprocess.Popen(
+                [sys.executable, "-I", "-m", "pkgc_daemon.store.copier", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            write_frame(child.stdin, msgpack.packb(job, unicode_errors="surrogateescape"))
+            frame = read_frame(child.stdout)
+        except (OSError, ValueError):
+            return None
+        answer = None if frame is None else msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        return answer if isinstance(answer, dict) else None
+
+    def _forget(self, copy: _Copy) -> None:
+        self._inodes -= copy.inodes
+        self._bytes -= copy.bytes
+
+    def _remove(self, copies: Iterable[_Copy]) -> None:
+        gone = list(copies)
+        for copy in gone:
+            self._forget(copy)
+        self.discard(str(copy.path) for copy in gone)
+
+
+def _remove_all(paths: Sequence[str]) -> None:
+    """What stays is swept at the next start."""
+    for path in paths:
+        remove_tree(Path(path))
+        remove_tree(Path(path + NOTE))
