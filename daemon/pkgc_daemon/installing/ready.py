@@ -62,6 +62,7 @@ def read_note(item: Mapping[str, Any]) -> tuple[Manifest, ReadyCopy] | None:
             note["console_scripts"],
             note["gui_scripts"],
             note["requires_python"],
+            note["newer"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -108,6 +108,7 @@ def note_of(
         "console_scripts": manifest.console_scripts,
         "gui_scripts": manifest.gui_scripts,
         "requires_python": manifest.requires_python,
+        "newer": manifest.newer,
         "files": len(entries),
         "others": [entry for entry in manifest.files if entry not in copied],
         "links": [entry for entry in entries if entry.size > PRIVATE],
