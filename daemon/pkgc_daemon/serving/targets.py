@@ -97,7 +97,7 @@ class Targets:
                 f"{venv} is not a virtual environment: it has no bin/python",
                 hint="remove it, or name another directory with --venv",
             )
-        wire, interpreter = await self._of_environment(world, real, place)
+        wire, interpreter = await self._of_environment(world, path, place)
         if place["kind"] == "other" and interpreter.is_virtual:
             raise InputError(
                 "not-an-environment",
