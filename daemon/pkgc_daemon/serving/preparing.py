@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.modes import own_umask
-from pkgc_daemon.store.ready import Used
+from pkgc_daemon.store.ready import Taken, Used
 from pkgc_daemon.vocabulary import Plan
 
 from .asking import Obtained
@@ -33,13 +33,13 @@ def _fits(context: Context, call: SyncCall, target: Target) -> bool:
 
 def take_copies(
     context: Context, call: SyncCall, target: Target, plan: Plan, obtained: Mapping[str, Obtained]
-) -> dict[str, str]:
-    """Ready copies for what is added: name -> path. They belong to this call."""
+) -> dict[str, Taken]:
+    """Ready copies for what is added, by project. They belong to this call."""
     if plan.remove or not obtained or not _fits(context, call, target):
         return {}
-    ready, umask = context.services.store.ready, _umask(context)
-    taken = {name: ready.take(one.tree.sha256, umask) for name, one in obtained.items()}
-    return {name: path for name, path in taken.items() if path is not None}
+    names = {one.tree.sha256: name for name, one in obtained.items()}
+    taken = context.services.store.ready.take(names, _umask(context))
+    return {names[sha256]: copy for sha256, copy in taken.items()}
 
 
 def want_copies(
@@ -47,7 +47,7 @@ def want_copies(
     call: SyncCall,
     target: Target,
     obtained: Mapping[str, Obtained],
-    taken: Mapping[str, str],
+    taken: Mapping[str, Taken],
 ) -> None:
     """Note what this sync installed: the next environment will want the same."""
     if not _fits(context, call, target):

@@ -10,6 +10,7 @@ from pkgc_daemon.environments.scan import installed_from_wire
 from pkgc_daemon.errors import EXIT_FAILED, PkgcError
 from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.redaction import redact
+from pkgc_daemon.store.ready import Taken
 from pkgc_daemon.vocabulary import Add, DirectorySource, Installed, Origin, Plan, Wanted
 
 from .asking import Asking, CameFrom, Obtained
@@ -227,7 +228,7 @@ async def _apply(
                 "sha256": one.tree.sha256,
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
-                "ready": copies.get(one.wanted.name),
+                "ready": _ready(copies.get(one.wanted.name)),
                 "requested": True,
             }
             for one in obtained.values()
@@ -270,6 +271,10 @@ async def _apply(
     if result["status"] == "done":
         want_copies(context, call, target, obtained, copies)
     return result
+
+
+def _ready(copy: Taken | None) -> dict[str, Any] | None:
+    return None if copy is None else {"path": copy.path, "note": copy.note}
 
 
 async def _only_say(
