@@ -50,6 +50,7 @@ def apply_plan(
             made from, or None; ``remove``: maps of ``name``, ``version``, ``dist_info`` (absolute);
             ``add``: maps of ``name`` (normalized), ``version``, ``tree`` (folder), ``manifest`` (path),
             ``sha256``, ``ready`` (``path`` and ``note`` of a ready copy, which is used up, or None),
+            ``records`` (what `staging.records_of` makes of the following, or None),
             ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
             neither, ``requested``; ``link_mode``: a key of `MODES`; ``compile``; ``strict``;
             ``lock_timeout``: seconds; ``umask``: of whom the environment belongs to, deciding the modes of
@@ -330,6 +331,8 @@ def _stage(
             progress(done, total)
             reported = now
         transaction.checkpoint(f"staged {item.name}")
+    if progress is not None:
+        progress(done, total)
 
 
 def _compile(

@@ -48,6 +48,7 @@ class Addition:
         "name",
         "provenance",
         "ready",
+        "records",
         "requested",
         "tree",
         "version",
@@ -63,6 +64,7 @@ class Addition:
         self.provenance: Mapping[str, Any] | None = item.get("provenance")
         self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
         self.requested = bool(item.get("requested"))
+        self.records: Mapping[str, bytes] | None = item.get("records")
 
     def whole_manifest(self) -> Manifest:
         """The manifest with every file.
@@ -518,8 +520,10 @@ class Staging:
         self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
 
 
-def record_files(item: Addition) -> dict[str, bytes]:
+def record_files(item: Addition) -> Mapping[str, bytes]:
     """What an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+    if item.records is not None:
+        return item.records
     return records_of(item.provenance, item.direct_url, requested=item.requested)
 
 

@@ -8,6 +8,7 @@ followed by the next.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -243,7 +244,7 @@ class Obtainer:
                 unfit = error  # the lock may allow another file, which the page names
                 obtained = None
             if obtained is not None:
-                return obtained
+                return replace(obtained, right_until=0.0 if obtained.built else math.inf)
         try:
             choice = await self._choice(wanted, asking, reporter)
         except PkgcError as error:
@@ -264,7 +265,17 @@ class Obtainer:
                     )
                     return obtained
             raise
-        return await self._try_candidates(wanted, choice, asking, reporter)
+        obtained = await self._try_candidates(wanted, choice, asking, reporter)
+        first = choice.candidates[0]
+        plain = obtained.came_from == "store" and not obtained.built and wanted.source is None
+        if (
+            plain
+            and unfit is None
+            and first.yanked is None
+            and obtained.tree.sha256 in {one.hex for one in first.hashes if one.algorithm == "sha256"}
+        ):
+            return replace(obtained, right_until=choice.fresh_until)
+        return obtained
 
     async def _from_store(
         self, wanted: Wanted, digest: Digest, filename: str, asking: Asking, reporter: Reporter

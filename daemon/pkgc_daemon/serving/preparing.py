@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.modes import own_umask
 from pkgc_daemon.store.ready import Taken, Used
 from pkgc_daemon.vocabulary import Plan
@@ -53,7 +52,7 @@ def want_copies(
     if not _fits(context, call, target):
         return
     used = [
-        Used(one.tree.sha256, name in taken, records_of(one.provenance(), one.direct_url, requested=True))
+        Used(one.tree.sha256, name in taken, one.records())
         for name, one in obtained.items()
         if not (one.direct_url or {}).get("dir_info", {}).get("editable")
     ]

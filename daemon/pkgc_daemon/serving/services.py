@@ -37,6 +37,7 @@ from .hostcalls import World
 from .log import event
 from .obtaining import Obtainer
 from .reading import LockReader
+from .recalling import Recall
 from .session import Session
 from .targets import Targets
 from .turns import Turns
@@ -89,6 +90,7 @@ class Services:
             timeout=config.build.get("timeout"),
         )
         self.obtainer = Obtainer(store, self._selector, self._fetcher, direct_urls, self.builder)
+        self.recall = Recall(store, self._indexes, transport.identity)
         self.direct = DirectSources(store, direct_urls, self.builder)
         self.builder.connect(self._obtain_for_build)
         self.noted: dict[str, Lock] = {}

@@ -177,6 +177,10 @@ async def _obtain(
     context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack
 ) -> dict[str, Obtained]:
     services = context.services
+    if adds:
+        await services.prepare(asked.asking.options)
+    known = services.recall.recall(asked.lock, asked.asking, [add.wanted for add in adds])
+    leases.enter_context(services.store.lease(one.tree.sha256 for one in known.values()))
 
     async def one(wanted: Wanted) -> Obtained:
         obtained = asked.obtained.get(wanted.name)
@@ -188,10 +192,15 @@ async def _obtain(
         leases.enter_context(services.store.lease([obtained.tree.sha256]))
         return obtained
 
-    if adds:
-        await services.prepare(asked.asking.options)
-    found = await together(one(add.wanted) for add in adds)
-    return {obtained.wanted.name: obtained for obtained in found}
+    missing = [add.wanted for add in adds if id(add.wanted) not in known]
+    if missing:
+        fetched = await together(one(wanted) for wanted in missing)
+        services.recall.keep(asked.lock, asked.asking, fetched)
+        known |= {id(obtained.wanted): obtained for obtained in fetched}
+        # In the order of the plan, whoever had it.
+        by_name = {obtained.wanted.name: obtained for obtained in known.values()}
+        return {add.wanted.name: by_name[add.wanted.name] for add in adds}
+    return {add.wanted.name: known[id(add.wanted)] for add in adds}
 
 
 async def _apply(
@@ -229,6 +238,7 @@ async def _apply(
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
                 "ready": _ready(copies.get(one.wanted.name)),
+                "records": one.records() if context.world.is_own else None,
                 "requested": True,
             }
             for one in obtained.values()

@@ -97,6 +97,8 @@ class Catalog:
         self._names: dict[str, set[str]] = {}
         """Normalized project -> its file names in `_named`."""
         self.facts = Facts(self.ask, self.post)
+        self.generation = 0
+        """Changes with everything that decides what the store has for a digest or a name."""
         self.write_error: str | None = None
         self.rebuilt = False
         self._path = path
@@ -152,6 +154,7 @@ class Catalog:
 
     def put_artifact(self, row: ArtifactRow, digests: Iterable[Digest]) -> None:
         """Add or replace an artifact, and the other digests under which it was verified."""
+        self.generation += 1
         self.artifacts[row.sha256] = row
         self._name(row.filename, row.sha256)
         values = (
@@ -175,6 +178,7 @@ class Catalog:
 
     def drop_artifact(self, sha256: str) -> None:
         """Forget an artifact; its aliases stay with its tree, its origins always (true of the digest)."""
+        self.generation += 1
         if self.artifacts.pop(sha256, None) is not None:
             self._post("DELETE FROM artifacts WHERE sha256 = ?", [(sha256,)])
             self._drop_aliases(sha256)
@@ -189,6 +193,7 @@ class Catalog:
 
     def put_tree(self, row: TreeRow) -> None:
         """Add or replace a tree."""
+        self.generation += 1
         self.trees[row.sha256] = row
         values = (
             row.sha256,
@@ -208,6 +213,7 @@ class Catalog:
 
     def drop_tree(self, sha256: str) -> None:
         """Forget a tree, and the aliases of its bytes unless the artifact is there."""
+        self.generation += 1
         if self.trees.pop(sha256, None) is not None:
             self._post("DELETE FROM trees WHERE sha256 = ?", [(sha256,)])
             self._drop_aliases(sha256)
@@ -219,6 +225,7 @@ class Catalog:
         """
         known = self.origins.setdefault(sha256, set())
         if (origin, filename) not in known:
+            self.generation += 1
             known.add((origin, filename))
             self._name(filename, sha256)
             for lesser in [one for one in known if is_bare(one[0]) and not is_bare(origin)]:
@@ -233,6 +240,7 @@ class Catalog:
         """Remember of what a wheel was built here: no place from which anybody else can have it."""
         known = self.sources.setdefault(sha256, set())
         if (source, filename) not in known:
+            self.generation += 1
             known.add((source, filename))
             values = (sha256, source.kind, source.url, source.index or "", filename)
             self._post("INSERT OR IGNORE INTO sources VALUES (?,?,?,?,?)", [values])
@@ -251,6 +259,7 @@ class Catalog:
             known = self._files.get(key, ())
             if sorted(names) == sorted(filename for source, filename in known if source == page):
                 continue
+            self.generation += 1
             sources = list(dict.fromkeys(source for source, _ in known if source != page))
             kept = sources[-_SOURCES_OF_A_FILE + 1 :]
             self._files[key] = (
