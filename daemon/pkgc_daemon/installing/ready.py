@@ -16,7 +16,7 @@ class ReadyCopy(NamedTuple):
     links: tuple[tuple[Any, ...], ...]
     """Fields of the `FileEntry`s that it shares with the tree: compared before they are used."""
     lines: str
-    """RECORD's lines of its files, sorted; '' when `complete`."""
+    """RECORD's lines of its files, `records` among them, sorted; '' when `complete`."""
     records: Mapping[str, bytes]
     """Files of .dist-info that an installer writes, as they are in it."""
     complete: bool

@@ -89,8 +89,11 @@ class Addition:
         self.manifest = self.whole_manifest()
         self.ready = None
 
-    def lines_of_ready(self) -> list[str]:
+    def lines_of_ready(self, *, records: bool) -> list[str]:
         """RECORD's lines of what is in the ready copy.
+
+        Args:
+            records: those of the files that an installer adds too.
 
         Raises:
             TreeDamagedError: the manifest cannot be read.
@@ -98,7 +101,7 @@ class Addition:
         from pkgc_daemon.store.copying import all_lines
 
         assert self.ready is not None
-        if self.ready.lines or not self.ready.complete:
+        if records:
             return self.ready.lines.splitlines(keepends=True)
         return all_lines(self.whole_manifest())
 
@@ -152,11 +155,15 @@ class Staging:
         info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
         lines: list[str] = []
         if item.ready is not None:
-            if item.ready.complete and item.ready.records == records:
+            same = item.ready.records == records
+            if same and item.ready.complete:
                 return
-            for name in item.ready.written:
-                os.unlink(f"{self.root}/{info}/{name}")
-            lines = item.lines_of_ready()
+            if same:
+                records = {}
+            else:
+                for name in item.ready.written:
+                    os.unlink(f"{self.root}/{info}/{name}")
+            lines = item.lines_of_ready(records=same)
         for key, entries in groups.items():
             target, _, source = key.partition("\0")
             start = f"{target}/" if target else ""

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 HANDS = 32
 #: Seconds between two looks whether what was published can be made durable while nobody waits.
 CHECKPOINT_PERIOD = 10.0
+#: Seconds for which work that nobody waits for is put off.
+LATER = 0.05
 #: Seconds between two attempts at a cache that another daemon holds.
 LOCK_POLL = 0.05
 #: Seconds that a daemon which is leaving has to give the cache back: more than it takes to drain.
@@ -99,6 +101,7 @@ class Services:
         self._socket = Path()
         self._configs: dict[str, tuple[bytes, Config]] = {}
         self._max_size = cache_limit(config)
+        store.ready.enabled = has_ready_copies(config)
 
     async def _obtain_for_build(self, wanted: Wanted, asking: Asking) -> Obtained:
         """The tree of a build requirement: by the same ways as everything else."""
@@ -223,6 +226,10 @@ class Services:
         self._configs[path] = (digest, config)
         return config
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do `work`, which nobody waits for, when the answers that are under way have been sent."""
+        asyncio.get_running_loop().call_later(LATER, work)
+
     async def prepare(self, options: IndexOptions) -> None:
         """Read the credentials and certificates that `options` name: cached pages are kept apart by them.
 
@@ -251,6 +258,7 @@ class Services:
             "calls": {"running": server.running, "served": server.served},
             "refused": dict(server.refused),
             "filesystem": self.store.filesystem,
+            "ready": self.store.ready.size(),
             "rss_bytes": await asyncio.to_thread(_memory),
         }
 
@@ -274,6 +282,20 @@ def cache_limit(config: Config) -> int | None:
         return parse_size(given)
     except ValueError as error:
         raise InputError("invalid-variable", f"PKGC_CACHE_MAX_SIZE: {error}") from error
+
+
+def has_ready_copies(config: Config) -> bool:
+    """Whether copies are prepared for the next environment.
+
+    Raises:
+        InputError: `invalid-variable`.
+    """
+    given = os.environ.get("PKGC_READY_COPIES")
+    if not given:
+        return bool(config.cache.get("ready-copies", True))
+    if given not in ("0", "1"):
+        raise InputError("invalid-variable", f"PKGC_READY_COPIES must be 0 or 1, not {given!r}")
+    return given == "1"
 
 
 def fetch_limits(network: Mapping[str, Any]) -> FetchLimits:

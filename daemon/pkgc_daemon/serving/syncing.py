@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
@@ -277,9 +278,10 @@ async def _apply(
         result = await context.services.turns.apply(context.world, args, report, waiting)
     finally:
         output.finished(key)
-        store.ready.discard(copies.values())
+        # Not before the answer is sent: a thread that removes things would only be in its way.
+        context.services.later(partial(store.ready.discard, tuple(copies.values())))
     if result["status"] == "done":
-        want_copies(context, call, target, obtained, copies)
+        context.services.later(partial(want_copies, context, call, target, obtained, copies))
     return result
 
 

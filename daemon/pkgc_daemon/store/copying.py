@@ -150,7 +150,7 @@ class Copier:
             "files": count,
             "others": others,
             "links": links,
-            "lines": "" if complete else "".join(sorted(all_lines(manifest))),
+            "lines": "" if complete else "".join(lines),
             "complete": complete,
             "records": dict(records),
             "tops": self._tops(),
