@@ -19,7 +19,7 @@ from .context import Context
 from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
-from .preparing import take_copies, want_copies
+from .preparing import Copies
 from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
@@ -78,9 +78,12 @@ async def sync(context: Context, call: SyncCall) -> int:
             return 0
         target.check_writable()
         with ExitStack() as leases:
-            obtained = await _obtain(context, plan.add, asked, leases)
+            copies = Copies(context, call, target, plan)
+            leases.callback(copies.discard)
+            obtained = await _obtain(context, plan.add, asked, leases, copies)
             clock.lap("fetch")
-            result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained, robbed)
+            fingerprint = scan.get("fingerprint")
+            result = await _apply(context, call, target, fingerprint, plan, obtained, robbed, copies)
             clock.lap("install")
         if result["status"] == "done":
             for warning in result.get("warnings", ()):
@@ -173,7 +176,7 @@ async def _served(
 
 
 async def _obtain(
-    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack
+    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack, copies: Copies | None = None
 ) -> dict[str, Obtained]:
     services = context.services
 
@@ -183,8 +186,10 @@ async def _obtain(
             state = asked.states[wanted.name]
             obtained = await services.direct.obtain(wanted, state, asked.asking, context.output)
         elif obtained is None:
-            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output)
+            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output, copies)
         leases.enter_context(services.store.lease([obtained.tree.sha256]))
+        if copies is not None:
+            await copies.provide(obtained)
         return obtained
 
     if adds:
@@ -201,12 +206,13 @@ async def _apply(
     plan: Plan,
     obtained: Mapping[str, Obtained],
     settled: Iterable[str] = (),
+    copies: Copies | None = None,
     *,
     only_check: bool = False,
 ) -> dict[str, Any]:
     store = context.services.store
     removals = [*plan.remove]
-    copies = {} if only_check else take_copies(context, call, target, plan, obtained)
+    ready = copies.paths(obtained.values()) if copies is not None else {}
     args: dict[str, Any] = {
         "venv": target.venv,
         "fingerprint": fingerprint,
@@ -227,7 +233,7 @@ async def _apply(
                 "sha256": one.tree.sha256,
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
-                "ready": copies.get(one.wanted.name),
+                "ready": ready.get(one.wanted.name),
                 "requested": True,
             }
             for one in obtained.values()
@@ -266,9 +272,8 @@ async def _apply(
         result = await context.services.turns.apply(context.world, args, report, waiting)
     finally:
         output.finished(key)
-        store.ready.discard(copies.values())
-    if result["status"] == "done":
-        want_copies(context, call, target, obtained, copies)
+    if copies is not None and result["status"] == "done":
+        copies.want_more(obtained)
     return result
 
 

@@ -62,11 +62,10 @@ def copy_tree(
     made = {""}
     inodes, own = 2, 0
     entries = entries_of(manifest)
-    lines = render_entries(entries)
     for entry in entries:
         folder = entry.path.rpartition("/")[0]
         if folder not in made:
-            inodes += _make_folder(target, folder, made, folder_mode)
+            inodes += make_folder(target, folder, made, folder_mode)
         source, destination = f"{root}/{entry.path}", f"{target}/{entry.path}"
         if entry.size > PRIVATE and _link(source, destination, entry):
             inodes += 1
@@ -74,18 +73,38 @@ def copy_tree(
         _copy(source, destination, entry, (0o777 if entry.executable else 0o666) & ~umask)
         inodes += 1
         own += entry.size
+    shared = [entry for entry in entries if entry.size > PRIVATE]
+    write_records(target, manifest, entries, umask, records, shared)
+    return inodes + len(records) + 1, own
+
+
+def write_records(
+    target: str,
+    manifest: Manifest,
+    entries: Sequence[FileEntry],
+    umask: int,
+    records: Mapping[str, bytes],
+    shared: Sequence[FileEntry],
+) -> None:
+    """Write what an installer adds to .dist-info, and the note beside the copy.
+
+    Args:
+        target: the copy.
+        entries: the tree's files that it has.
+        shared: those of them that must be compared with the tree before the copy is used.
+    """
+    lines = render_entries(entries)
     for name, content in records.items():
         lines.append(render_line(f"{manifest.dist_info}/{name}", content))
         _write(f"{target}/{manifest.dist_info}/{name}", content, 0o666 & ~umask)
-    lines.sort()
     if is_complete(manifest):
+        lines.sort()
         text = "".join([*lines, f"{manifest.dist_info}/RECORD,,\n"])
         _write(
             f"{target}/{manifest.dist_info}/RECORD", text.encode("utf-8", "surrogateescape"), 0o666 & ~umask
         )
-    note = msgpack.packb(note_of(manifest, entries, records), unicode_errors="surrogateescape")
-    _write(target + NOTE, note, 0o600)
-    return inodes + len(records) + 1, own
+    note = note_of(manifest, entries, records, shared)
+    _write(target + NOTE, msgpack.packb(note, unicode_errors="surrogateescape"), 0o600)
 
 
 def is_complete(manifest: Manifest) -> bool:
@@ -94,7 +113,10 @@ def is_complete(manifest: Manifest) -> bool:
 
 
 def note_of(
-    manifest: Manifest, entries: Sequence[FileEntry], records: Mapping[str, bytes]
+    manifest: Manifest,
+    entries: Sequence[FileEntry],
+    records: Mapping[str, bytes],
+    shared: Sequence[FileEntry],
 ) -> dict[str, object]:
     """What the installer must know, so that it need not read the whole manifest."""
     copied = set(entries)
@@ -111,7 +133,7 @@ def note_of(
         "newer": manifest.newer,
         "files": len(entries),
         "others": [entry for entry in manifest.files if entry not in copied],
-        "links": [entry for entry in entries if entry.size > PRIVATE],
+        "links": list(shared),
         "lines": "" if is_complete(manifest) else "".join(sorted(render_entries(entries))),
         "records": dict(records),
     }
@@ -127,9 +149,10 @@ def _write(path: str, content: bytes, mode: int) -> None:
         os.close(writing)
 
 
-def _make_folder(target: str, folder: str, made: set[str], mode: int) -> int:
+def make_folder(target: str, folder: str, made: set[str], mode: int) -> int:
+    """Make `folder` below `target`, with its parents; how many that were."""
     parent = folder.rpartition("/")[0]
-    count = _make_folder(target, parent, made, mode) if parent not in made else 0
+    count = make_folder(target, parent, made, mode) if parent not in made else 0
     os.mkdir(f"{target}/{folder}", mode)
     made.add(folder)
     return count + 1
