@@ -73,89 +73,60 @@ def _is_written(path: str, info: str) -> bool:
     return path.startswith(info) and path[len(info) :] in WRITTEN
 
 
-class Copier:
-    """Makes one ready copy.
+class Folder:
+    """A folder that is laid out as an environment is; made with modes as somebody's umask has them.
 
     Args:
-        target: the folder to make; its parent exists.
+        path: where to make it; its parent exists.
         umask: of whom the environment will belong to. This process's own umask must be 0.
     """
 
-    def __init__(self, target: str, umask: int) -> None:
-        self.target = target
-        self.folders: list[str] = []
+    def __init__(self, path: str, umask: int) -> None:
+        self.path = path
+        self.umask = umask
+        self.made: dict[str, str] = {}
+        """Folders in it, relative ('' is itself) -> absolute."""
         self.inodes = 0
         self.bytes = 0
         """What it does not share with the tree."""
         self.own: list[tuple[str, int, int]] = []
-        """(path in the copy, size, mtime_ns) of what is not shared."""
-        self._umask = umask
-        self._made: set[str] = set()
-        self._reflinks = True
+        """(path in it, size, mtime_ns) of what is not shared."""
+        self.written: dict[str, bytes] = {}
+        """Path in it -> content, of the records."""
 
-    def copy(
-        self, manifest: Manifest, tree: str, bytecode: Source | None, records: Mapping[str, bytes]
-    ) -> dict[str, Any]:
-        """Copy a tree, and what an installer needs to know of the copy.
+    def make(self, folder: str) -> None:
+        """Make a folder in it, with its parents, once."""
+        if folder in self.made:
+            return
+        if folder:
+            self.make(folder.rpartition("/")[0])
+        path = f"{self.path}/{folder}" if folder else self.path
+        os.mkdir(path, 0o777 & ~self.umask)
+        self.made[folder] = path
+        self.inodes += 1
 
-        Args:
-            manifest: of the tree.
-            tree: its files.
-            bytecode: that goes with it.
-            records: files of .dist-info that the next installation is expected to write (name -> content).
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file of records."""
+        self.make(path.rpartition("/")[0])
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        writing = os.open(f"{self.path}/{path}", flags, 0o666 & ~self.umask)
+        try:
+            _write_all(writing, content)
+            self.own.append((path, len(content), os.fstat(writing).st_mtime_ns))
+        finally:
+            os.close(writing)
+        self.inodes += 1
+        self.bytes += len(content)
+        self.written[path] = content
 
-        Returns:
-            The note; see `note_of`.
-
-        Raises:
-            CopyError: a file is not as the manifest says.
-            OSError: the file system says no.
-        """
-        self._make_folder("")
-        lines: list[str] = []
-        links: list[FileEntry] = []
-        copied: set[str] = set()
-        for part in parts_of(manifest, manifest.files):
-            lines += _lines(part)
-            for entry in part.entries:
-                copied.add(entry.path)
-                if self._put(tree, part, entry):
-                    links.append(entry)
-        count = len(copied)
-        for part in parts_of(manifest, bytecode.entries) if bytecode else ():
-            for entry in part.entries:
-                self._put(bytecode.root if bytecode else "", part, entry, linked=False)
-                count += 1
-        for name, content in records.items():
-            lines.append(render_line(f"{manifest.dist_info}/{name}", content))
-            self._write(f"{SITE}/{manifest.dist_info}/{name}", content)
-        others = [entry for entry in manifest.files if entry.path not in copied]
-        others = [entry for entry in others if not _is_written(entry.path, f"{manifest.dist_info}/")]
-        lines.sort()
-        complete = not others and not manifest.console_scripts and not manifest.gui_scripts
-        if complete:
-            text = "".join([*lines, f"{manifest.dist_info}/RECORD,,\n"])
-            self._write(f"{SITE}/{manifest.dist_info}/RECORD", text.encode("utf-8", "surrogateescape"))
-        return {
-            "filename": manifest.filename,
-            "name": manifest.name,
-            "version": manifest.version,
-            "dist_info": manifest.dist_info,
-            "data_dir": manifest.data_dir,
-            "root_is_purelib": manifest.root_is_purelib,
-            "console_scripts": manifest.console_scripts,
-            "gui_scripts": manifest.gui_scripts,
-            "requires_python": manifest.requires_python,
-            "newer": manifest.newer,
-            "files": count,
-            "others": others,
-            "links": links,
-            "lines": "" if complete else "".join(lines),
-            "complete": complete,
-            "records": dict(records),
-            "tops": self._tops(),
-            "own": [],
-        }
+    def tops(self) -> dict[str, list[tuple[str, bool]]]:
+        """What has to be moved: of each folder (name, whether it is a folder itself)."""
+        found = {}
+        for folder in (SITE, DATA):
+            if folder in self.made:
+                with os.scandir(f"{self.path}/{folder}") as entries:
+                    found[folder] = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries)
+        return found
 
     def check(self) -> None:
         """Look once more whether all is as it was written: what is done from now on is watched for.
@@ -165,46 +136,103 @@ class Copier:
             OSError: something has gone.
         """
         for path, size, mtime_ns in self.own:
-            found = os.lstat(f"{self.target}/{path}")
+            found = os.lstat(f"{self.path}/{path}")
             if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
                 raise CopyError(path)
 
-    def _tops(self) -> dict[str, list[tuple[str, bool]]]:
-        """What has to be moved: of each folder (name, whether it is a folder itself)."""
-        found = {}
-        for folder in (SITE, DATA):
-            if folder in self._made:
-                with os.scandir(f"{self.target}/{folder}") as entries:
-                    found[folder] = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries)
-        return found
 
-    def _make_folder(self, folder: str) -> None:
-        if folder in self._made:
-            return
-        if folder:
-            self._make_folder(folder.rpartition("/")[0])
-        path = f"{self.target}/{folder}" if folder else self.target
-        os.mkdir(path, 0o777 & ~self._umask)
-        self._made.add(folder)
-        self.folders.append(path)
-        self.inodes += 1
+def note_of(
+    folder: Folder,
+    manifest: Manifest,
+    parts: Sequence[Part],
+    records: Mapping[str, bytes],
+    *,
+    links: Sequence[FileEntry],
+    more: int,
+) -> dict[str, Any]:
+    """Write the records into a folder that has its files; what an installer needs to know of it.
 
-    def _put(self, root: str, part: Part, entry: FileEntry, *, linked: bool = True) -> bool:
-        """Copy or link one file; whether it is a link."""
+    Args:
+        parts: the files of the tree that are in it.
+        records: files of .dist-info that the next installation is expected to write (name -> content).
+        links: what has to be compared with the tree before it is used.
+        more: files in it besides those.
+
+    Returns:
+        The fields of `installing.ready.ReadyCopy` and of its manifest.
+
+    Raises:
+        OSError: the file system says no.
+    """
+    lines = [line for part in parts for line in _lines(part)]
+    for name, content in records.items():
+        lines.append(render_line(f"{manifest.dist_info}/{name}", content))
+        folder.write(f"{SITE}/{manifest.dist_info}/{name}", content)
+    placed = {entry.path for part in parts for entry in part.entries}
+    info = f"{manifest.dist_info}/"
+    others = [one for one in manifest.files if one.path not in placed and not _is_written(one.path, info)]
+    lines.sort()
+    complete = not others and not manifest.console_scripts and not manifest.gui_scripts
+    if complete:
+        text = "".join([*lines, f"{manifest.dist_info}/RECORD,,\n"])
+        folder.write(f"{SITE}/{manifest.dist_info}/RECORD", text.encode("utf-8", "surrogateescape"))
+    return {
+        "filename": manifest.filename,
+        "name": manifest.name,
+        "version": manifest.version,
+        "dist_info": manifest.dist_info,
+        "data_dir": manifest.data_dir,
+        "root_is_purelib": manifest.root_is_purelib,
+        "console_scripts": manifest.console_scripts,
+        "gui_scripts": manifest.gui_scripts,
+        "requires_python": manifest.requires_python,
+        "newer": manifest.newer,
+        "files": len(placed) + more,
+        "others": others,
+        "links": links,
+        "lines": "" if complete else "".join(lines),
+        "complete": complete,
+        "records": dict(records),
+        "tops": folder.tops(),
+        "own": [],
+    }
+
+
+class Copier:
+    """Copies files into a folder, in the best way that the file system has."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._reflinks = True
+
+    def copy(self, root: str, part: Part, *, private: bool = False) -> list[FileEntry]:
+        """Copy or link the files of a part; those that are links.
+
+        Args:
+            private: link none.
+
+        Raises:
+            CopyError: a file is not as the manifest says.
+            OSError: the file system says no.
+        """
+        return [entry for entry in part.entries if self._put(root, part, entry, private=private)]
+
+    def _put(self, root: str, part: Part, entry: FileEntry, *, private: bool) -> bool:
+        folder = self._folder
         path = f"{part.folder}/{entry.path[len(part.start) :]}"
-        self._make_folder(path.rpartition("/")[0])
-        self.inodes += 1
-        source, destination = f"{root}/{entry.path}", f"{self.target}/{path}"
-        mode = (0o777 if entry.executable else 0o666) & ~self._umask
-        if entry.size > PRIVATE and linked:
+        folder.make(path.rpartition("/")[0])
+        folder.inodes += 1
+        source, destination = f"{root}/{entry.path}", f"{folder.path}/{path}"
+        mode = (0o777 if entry.executable else 0o666) & ~folder.umask
+        if entry.size > PRIVATE:
             if self._reflinks and self._reflink(source, destination, entry, mode):
-                self.own.append((path, entry.size, entry.mtime_ns))
+                folder.own.append((path, entry.size, entry.mtime_ns))
                 return False
-            if _link(source, destination, entry):
+            if not private and _link(source, destination, entry):
                 return True
         copy_verified(source, destination, entry, mode)
-        self.own.append((path, entry.size, entry.mtime_ns))
-        self.bytes += entry.size
+        folder.own.append((path, entry.size, entry.mtime_ns))
+        folder.bytes += entry.size
         return False
 
     def _reflink(self, source: str, destination: str, entry: FileEntry, mode: int) -> bool:
@@ -226,19 +254,6 @@ class Copier:
         finally:
             os.close(reading)
         return True
-
-    def _write(self, path: str, content: bytes) -> None:
-        self._make_folder(path.rpartition("/")[0])
-        destination = f"{self.target}/{path}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        writing = os.open(destination, flags, 0o666 & ~self._umask)
-        try:
-            _write_all(writing, content)
-            self.own.append((path, len(content), os.fstat(writing).st_mtime_ns))
-        finally:
-            os.close(writing)
-        self.inodes += 1
-        self.bytes += len(content)
 
 
 def _lines(part: Part) -> list[str]:
@@ -325,16 +340,21 @@ def make_copy(
     Raises:
         CopyError, OSError: it could not be made.
     """
-    copier = Copier(target, umask)
-    note = copier.copy(manifest, tree, bytecode, records)
-    watches = [watch(folder) for folder in copier.folders]
-    copier.check()
+    folder = Folder(target, umask)
+    copier = Copier(folder)
+    folder.make("")
+    parts = parts_of(manifest, manifest.files)
+    links = [entry for part in parts for entry in copier.copy(tree, part)]
+    compiled = parts_of(manifest, bytecode.entries) if bytecode is not None else []
+    for part in compiled:
+        assert bytecode is not None
+        copier.copy(bytecode.root, part, private=True)
+    more = sum(len(part.entries) for part in compiled)
+    note = note_of(folder, manifest, parts, records, links=links, more=more)
+    watches = [watch(path) for path in folder.made.values()]
+    folder.check()
     watched = None not in watches
     if not watched:
-        note["own"] = copier.own
-    return {
-        "note": note,
-        "inodes": copier.inodes,
-        "bytes": copier.bytes,
-        "watches": watches if watched else None,
-    }
+        note["own"] = folder.own
+    answer = {"note": note, "inodes": folder.inodes, "bytes": folder.bytes}
+    return answer | {"watches": watches if watched else None}
