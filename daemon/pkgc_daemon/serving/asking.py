@@ -67,20 +67,34 @@ class Obtained:
         """
         if self.origin is None or self.direct_url is not None:
             return None
-        hashes = {digest.algorithm: digest.hex for digest in sorted(self.digests)}
-        if not self.built:
-            hashes["sha256"] = self.tree.sha256
-        record: dict[str, Any] = {"url": redact(self.origin.url), "archive_info": {"hashes": hashes}}
-        own: dict[str, Any] = {}
-        if self.origin.index is not None:
-            own = {"index": redact(self.origin.index), "kind": self.origin.kind}
-        elif self.origin.kind in ("url", "path"):  # the right bytes, which came by a direct reference once
-            own = {"kind": self.origin.kind}
-        if self.built:
-            own["built"] = True
-            if self.settings:
-                own["settings"] = settings_key(self.settings)
-        return record | {"pkgc": own} if own else record
+        return provenance_of(
+            self.origin, self.digests, self.tree.sha256, built=self.built, settings=self.settings
+        )
+
+
+def provenance_of(
+    origin: Origin,
+    digests: frozenset[Digest],
+    sha256: str,
+    *,
+    built: bool = False,
+    settings: Settings = (),
+) -> dict[str, Any]:
+    """See `Obtained.provenance`; `digests` are of what `origin` names, `sha256` is of the wheel."""
+    hashes = {digest.algorithm: digest.hex for digest in sorted(digests)}
+    if not built:
+        hashes["sha256"] = sha256
+    record: dict[str, Any] = {"url": redact(origin.url), "archive_info": {"hashes": hashes}}
+    own: dict[str, Any] = {}
+    if origin.index is not None:
+        own = {"index": redact(origin.index), "kind": origin.kind}
+    elif origin.kind in ("url", "path"):  # the right bytes, which came by a direct reference once
+        own = {"kind": origin.kind}
+    if built:
+        own["built"] = True
+        if settings:
+            own["settings"] = settings_key(settings)
+    return record | {"pkgc": own} if own else record
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ from .attempts import (
 from .buildable import Buildable, Built
 from .builds import Builder
 from .elsewhere import check_url
+from .preparing import Copies
 
 
 def is_source_archive(filename: str) -> bool:
@@ -227,8 +228,13 @@ class Obtainer:
             raise placed(nothing_listed(wanted, choice, asking.interpreter), wanted)
         return choice
 
-    async def obtain(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Obtained:
+    async def obtain(
+        self, wanted: Wanted, asking: Asking, reporter: Reporter, copies: Copies | None = None
+    ) -> Obtained:
         """The Tree of `wanted`.
+
+        Args:
+            copies: what is unpacked for this call is laid out for it, too.
 
         Raises:
             PkgcError: no candidate, none with an allowed hash, or it could not be had.
@@ -265,7 +271,7 @@ class Obtainer:
                     )
                     return obtained
             raise
-        obtained = await self._try_candidates(wanted, choice, asking, reporter)
+        obtained = await self._try_candidates(wanted, choice, asking, reporter, copies)
         first = choice.candidates[0]
         plain = obtained.came_from == "store" and not obtained.built and wanted.source is None
         if (
@@ -341,7 +347,7 @@ class Obtainer:
         return Served(advertised, frozenset(candidate.origin for candidate in choice.candidates))
 
     async def _try_candidates(
-        self, wanted: Wanted, choice: Choice, asking: Asking, reporter: Reporter
+        self, wanted: Wanted, choice: Choice, asking: Asking, reporter: Reporter, copies: Copies | None
     ) -> Obtained:
         """The first candidate that can be had and is right.
 
@@ -358,7 +364,7 @@ class Obtainer:
                 attempts.lines.append(f"and {len(waiting) + 1} more files that were not tried")
                 break
             try:
-                return await self._try(wanted, candidate, asking, attempts, reporter)
+                return await self._try(wanted, candidate, asking, attempts, reporter, copies)
             except PkgcError as error:
                 attempts.add(candidate, error)
                 reporter.detail(f"{candidate.filename}: {error.message}")
@@ -381,6 +387,7 @@ class Obtainer:
         asking: Asking,
         attempts: Attempts,
         reporter: Reporter,
+        copies: Copies | None,
     ) -> Obtained:
         artifact = await self._known(wanted, candidate, asking, reporter)
         came_from: CameFrom = "store"
@@ -408,7 +415,8 @@ class Obtainer:
         if candidate.is_sdist:
             obtained = await self._built(wanted, artifact, candidate.filename, origin, asking)
         else:
-            tree = await self._store.ensure_tree(artifact, candidate.filename)
+            laying = copies.laying(artifact, origin) if copies is not None else None
+            tree = await self._store.ensure_tree(artifact, candidate.filename, laying)
             obtained = Obtained(wanted, tree, origin, came_from, artifact.digests)
         if came_from == "network":
             await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)

@@ -1,22 +1,95 @@
-"""Preparing: which ready copies a sync takes, and what is to be copied for the next one."""
+"""Preparing: which ready copies a sync takes, which trees are laid out for it, and what is to be copied for
+the next one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 
+from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.modes import own_umask
+from pkgc_daemon.store.outlays import Laying
 from pkgc_daemon.store.ready import Taken, Used
-from pkgc_daemon.vocabulary import Plan
+from pkgc_daemon.vocabulary import Artifact, Origin, Plan
 
-from .asking import Obtained
+from .asking import Obtained, provenance_of
 from .calls import SyncCall
 from .context import Context
 from .targets import Target
 
 
-def _umask(context: Context) -> int:
-    return context.umask if context.umask is not None else own_umask() or 0o022
+class Copies:
+    """What one round of a sync has to be renamed into its environment. Call `discard` at its end.
+
+    Args:
+        plan: what the round does.
+    """
+
+    def __init__(self, context: Context, call: SyncCall, target: Target, plan: Plan) -> None:
+        self._store = context.services.store
+        self._later = context.services.later
+        self._umask = context.umask if context.umask is not None else own_umask() or 0o022
+        self._fits = _fits(context, call, target)
+        self._used = self._fits and bool(plan.add) and not plan.remove
+        self._taken: dict[str, Taken] = {}
+        """Ready copies, by digest."""
+        self._layings: dict[str, Laying] = {}
+
+    def laying(self, artifact: Artifact, origin: Origin) -> Laying | None:
+        """For a wheel that has just been fetched from `origin`: what to make of its tree in one go."""
+        if not self._used or artifact.sha256 in self._layings:
+            return None
+        provenance = provenance_of(origin, artifact.digests, artifact.sha256)
+        laying = Laying(self._umask, records_of(provenance, None, requested=True))
+        self._layings[artifact.sha256] = laying
+        return laying
+
+    async def provide(self, obtained: Iterable[Obtained]) -> None:
+        """Have something for each distribution: what was laid out, else a ready copy, else lay it out now."""
+        if not self._used:
+            return
+        missing = {one.tree.sha256: one for one in obtained if not self._has(one.tree.sha256)}
+        taken = self._store.ready.take(missing, self._umask)
+        self._taken |= taken
+        layings = {
+            sha256: Laying(self._umask, one.records())
+            for sha256, one in missing.items()
+            if sha256 not in taken
+        }
+        self._layings |= layings
+        await asyncio.gather(*(self._store.outlays.lay(*one) for one in layings.items()))
+
+    def _has(self, sha256: str) -> bool:
+        laying = self._layings.get(sha256)
+        return sha256 in self._taken or (laying is not None and laying.made is not None)
+
+    def of(self, sha256: str) -> Taken | None:
+        """What is there for a tree; it can be used once."""
+        laying = self._layings.get(sha256)
+        return self._taken.get(sha256) or (laying.made if laying is not None else None)
+
+    def want_more(self, obtained: Mapping[str, Obtained]) -> None:
+        """Note, when nobody waits, what this sync installed: the next environment will want the same."""
+        if not self._fits:
+            return
+
+        def note() -> None:
+            used = [
+                Used(one.tree.sha256, one.tree.sha256 in self._taken, one.records())
+                for one in obtained.values()
+                if not (one.direct_url or {}).get("dir_info", {}).get("editable")
+            ]
+            self._store.ready.want(used, self._umask)
+
+        self._later(note)
+
+    def discard(self) -> None:
+        """Remove what is left, but not before the answer is sent: that would only be in its way."""
+        self._later(lambda: self._store.ready.discard(self._taken.values()))
+        self._later(lambda: self._store.outlays.give_up(self._layings.values()))
 
 
 def _fits(context: Context, call: SyncCall, target: Target) -> bool:
@@ -25,35 +98,10 @@ def _fits(context: Context, call: SyncCall, target: Target) -> bool:
         return False
     folder = target.venv if target.exists else os.path.dirname(target.venv)
     try:
-        return os.stat(folder).st_dev == os.stat(context.services.store.layout.ready).st_dev
+        found = os.stat(folder)
+        # What is made in a setgid folder has its group; what is moved there has not.
+        if found.st_mode & stat.S_ISGID:
+            return False
+        return found.st_dev == os.stat(context.services.store.layout.ready).st_dev
     except OSError:
         return False
-
-
-def take_copies(
-    context: Context, call: SyncCall, target: Target, plan: Plan, obtained: Mapping[str, Obtained]
-) -> dict[str, Taken]:
-    """Ready copies for what is added, by project. They belong to this call."""
-    if plan.remove or not obtained or not _fits(context, call, target):
-        return {}
-    names = {one.tree.sha256: name for name, one in obtained.items()}
-    taken = context.services.store.ready.take(names, _umask(context))
-    return {names[sha256]: copy for sha256, copy in taken.items()}
-
-
-def want_copies(
-    context: Context,
-    call: SyncCall,
-    target: Target,
-    obtained: Mapping[str, Obtained],
-    taken: Mapping[str, Taken],
-) -> None:
-    """Note what this sync installed: the next environment will want the same."""
-    if not _fits(context, call, target):
-        return
-    used = [
-        Used(one.tree.sha256, name in taken, one.records())
-        for name, one in obtained.items()
-        if not (one.direct_url or {}).get("dir_info", {}).get("editable")
-    ]
-    context.services.store.ready.want(used, _umask(context))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 from pkgc_daemon.environments.scan import installed_from_wire
 from pkgc_daemon.errors import EXIT_FAILED, PkgcError
 from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.redaction import redact
-from pkgc_daemon.store.ready import Taken
 from pkgc_daemon.vocabulary import Add, DirectorySource, Installed, Origin, Plan, Wanted
 
 from .asking import Asking, CameFrom, Obtained
@@ -21,7 +19,7 @@ from .context import Context
 from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
-from .preparing import take_copies, want_copies
+from .preparing import Copies
 from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
@@ -80,9 +78,12 @@ async def sync(context: Context, call: SyncCall) -> int:
             return 0
         target.check_writable()
         with ExitStack() as leases:
-            obtained = await _obtain(context, plan.add, asked, leases)
+            copies = Copies(context, call, target, plan)
+            leases.callback(copies.discard)
+            obtained = await _obtain(context, plan.add, asked, leases, copies)
             clock.lap("fetch")
-            result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained, robbed)
+            fingerprint = scan.get("fingerprint")
+            result = await _apply(context, call, target, fingerprint, plan, obtained, robbed, copies)
             clock.lap("install")
         if result["status"] == "done":
             for warning in result.get("warnings", ()):
@@ -175,7 +176,7 @@ async def _served(
 
 
 async def _obtain(
-    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack
+    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack, copies: Copies | None = None
 ) -> dict[str, Obtained]:
     services = context.services
     if adds:
@@ -189,10 +190,14 @@ async def _obtain(
             state = asked.states[wanted.name]
             obtained = await services.direct.obtain(wanted, state, asked.asking, context.output)
         elif obtained is None:
-            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output)
+            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output, copies)
         leases.enter_context(services.store.lease([obtained.tree.sha256]))
+        if copies is not None:
+            await copies.provide([obtained])
         return obtained
 
+    if copies is not None and known:
+        await copies.provide(known.values())
     missing = [add.wanted for add in adds if id(add.wanted) not in known]
     if missing:
         fetched = await together(one(wanted) for wanted in missing)
@@ -212,12 +217,12 @@ async def _apply(
     plan: Plan,
     obtained: Mapping[str, Obtained],
     settled: Iterable[str] = (),
+    copies: Copies | None = None,
     *,
     only_check: bool = False,
 ) -> dict[str, Any]:
     store = context.services.store
     removals = [*plan.remove]
-    copies = {} if only_check else take_copies(context, call, target, plan, obtained)
     args: dict[str, Any] = {
         "venv": target.venv,
         "fingerprint": fingerprint,
@@ -238,7 +243,7 @@ async def _apply(
                 "sha256": one.tree.sha256,
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
-                "ready": _ready(copies.get(one.wanted.name)),
+                "ready": _ready(copies, one.tree.sha256),
                 "records": one.records() if context.world.is_own else None,
                 "requested": True,
             }
@@ -278,14 +283,13 @@ async def _apply(
         result = await context.services.turns.apply(context.world, args, report, waiting)
     finally:
         output.finished(key)
-        # Not before the answer is sent: a thread that removes things would only be in its way.
-        context.services.later(partial(store.ready.discard, tuple(copies.values())))
-    if result["status"] == "done":
-        context.services.later(partial(want_copies, context, call, target, obtained, copies))
+    if copies is not None and result["status"] == "done":
+        copies.want_more(obtained)
     return result
 
 
-def _ready(copy: Taken | None) -> dict[str, Any] | None:
+def _ready(copies: Copies | None, sha256: str) -> dict[str, Any] | None:
+    copy = copies.of(sha256) if copies is not None else None
     return None if copy is None else {"path": copy.path, "note": copy.note}
 
 

@@ -111,16 +111,14 @@ class Copier:
             CopyError: a file is not as the manifest says.
             OSError: the file system says no.
         """
-        self._make_folder("")
+        self.make_folder("")
         lines: list[str] = []
         links: list[FileEntry] = []
         copied: set[str] = set()
         for part in parts_of(manifest, manifest.files):
             lines += _lines(part)
-            for entry in part.entries:
-                copied.add(entry.path)
-                if self._put(tree, part, entry):
-                    links.append(entry)
+            copied.update(entry.path for entry in part.entries)
+            links += self.put_all(tree, part)
         count = len(copied)
         for part in parts_of(manifest, bytecode.entries) if bytecode else ():
             for entry in part.entries:
@@ -178,11 +176,16 @@ class Copier:
                     found[folder] = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries)
         return found
 
-    def _make_folder(self, folder: str) -> None:
+    def put_all(self, root: str, part: Part) -> list[FileEntry]:
+        """Copy or link the files of a part; those that are links."""
+        return [entry for entry in part.entries if self._put(root, part, entry)]
+
+    def make_folder(self, folder: str) -> None:
+        """Make a folder of the copy and what leads to it, unless it is there."""
         if folder in self._made:
             return
         if folder:
-            self._make_folder(folder.rpartition("/")[0])
+            self.make_folder(folder.rpartition("/")[0])
         path = f"{self.target}/{folder}" if folder else self.target
         os.mkdir(path, 0o777 & ~self._umask)
         self._made.add(folder)
@@ -192,7 +195,7 @@ class Copier:
     def _put(self, root: str, part: Part, entry: FileEntry, *, linked: bool = True) -> bool:
         """Copy or link one file; whether it is a link."""
         path = f"{part.folder}/{entry.path[len(part.start) :]}"
-        self._make_folder(path.rpartition("/")[0])
+        self.make_folder(path.rpartition("/")[0])
         self.inodes += 1
         source, destination = f"{root}/{entry.path}", f"{self.target}/{path}"
         mode = (0o777 if entry.executable else 0o666) & ~self._umask
@@ -228,7 +231,7 @@ class Copier:
         return True
 
     def _write(self, path: str, content: bytes) -> None:
-        self._make_folder(path.rpartition("/")[0])
+        self.make_folder(path.rpartition("/")[0])
         destination = f"{self.target}/{path}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         writing = os.open(destination, flags, 0o666 & ~self._umask)

@@ -21,8 +21,7 @@ from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
-from pkgc_daemon.store.workers import Job, ThreadWorkers
-from pkgc_daemon.vocabulary import Manifest
+from pkgc_daemon.store.workers import Job, ThreadWorkers, Unpacked
 
 #: Seconds that a child has to end after its input has ended.
 _FAREWELL = 10.0
@@ -42,6 +41,8 @@ class ProcessWorkers(ThreadWorkers):
     Args:
         count: how many children.
     """
+
+    lays = True
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
@@ -78,7 +79,7 @@ class ProcessWorkers(ThreadWorkers):
                 self._children = [one for one in self._children if one.poll() is None] + [child]
         return child
 
-    def _unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
+    def _unpack(self, job: Job) -> Unpacked:
         answer = self._ask(job) or self._ask(job)  # a child may have been killed while it was idle
         if answer is None:
             raise PkgcError(
@@ -88,7 +89,13 @@ class ProcessWorkers(ThreadWorkers):
             )
         if "error" in answer:
             raise PkgcError.from_wire(answer["error"])
-        return TreeRow(*answer["row"]), trees.read_manifest(Layout(Path(job.cache)), job.sha256)
+        manifest = trees.read_manifest(Layout(Path(job.cache)), job.sha256)
+        return Unpacked(TreeRow(*answer["row"]), manifest, answer["note"])
+
+    def _lay(self, job: Job) -> dict[str, Any] | None:
+        # A child that died may have left half of it: it is swept at the next start.
+        answer = self._ask(job)
+        return None if answer is None else answer["note"]
 
     def _ask(self, job: Job) -> dict[str, Any] | None:
         """Have the child do it; None when it ended without an answer."""
@@ -104,7 +111,7 @@ class ProcessWorkers(ThreadWorkers):
             child.kill()
             _end(child)
             return None
-        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape", use_list=False)
         return answer if isinstance(answer, dict) else None
 
     def close(self) -> None:

@@ -21,10 +21,18 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, trees
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
 from pkgc_daemon.store.digests import find_by_any
-from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remove_tree, sync_filesystem
+from pkgc_daemon.store.filesystem import (
+    NETWORK,
+    boot_id,
+    can_reflink,
+    filesystem_kind,
+    remove_tree,
+    sync_filesystem,
+)
 from pkgc_daemon.store.housekeeping import Housekeeping
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
+from pkgc_daemon.store.outlays import Laying, Outlays
 from pkgc_daemon.store.ready import ReadyCopies
 from pkgc_daemon.store.records import ManifestCache, Records
 from pkgc_daemon.store.workers import Job, ThreadWorkers, Workers
@@ -41,7 +49,15 @@ class Store(Records, Housekeeping):
     """One cache folder, opened by its one daemon. Made by `open`; use from the loop's thread only."""
 
     def __init__(
-        self, layout: Layout, lock: CacheLock, catalog: Catalog, workers: Workers, boot: str, filesystem: str
+        self,
+        layout: Layout,
+        lock: CacheLock,
+        catalog: Catalog,
+        workers: Workers,
+        boot: str,
+        filesystem: str,
+        *,
+        reflinks: bool,
     ) -> None:
         self.layout = layout
         self.lock = lock
@@ -58,6 +74,7 @@ class Store(Records, Housekeeping):
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._closed = False
         self.ready = ReadyCopies(layout, self.has_tree)
+        self.outlays = Outlays(layout, workers, self.ready.discard, reflinks=reflinks)
 
     @classmethod
     async def open(
@@ -104,7 +121,9 @@ class Store(Records, Housekeeping):
             for path in list(layout.incoming.iterdir()):
                 if path.stat().st_mtime < oldest:
                     remove_tree(path)
-            return cls(layout, owned, catalog, workers or ThreadWorkers(), boot_id(), kind)
+            reflinks = can_reflink(layout.temporary)
+            made = workers or ThreadWorkers()
+            return cls(layout, owned, catalog, made, boot_id(), kind, reflinks=reflinks)
         except BaseException as error:
             if catalog is not None:
                 catalog.close()
@@ -360,12 +379,13 @@ class Store(Records, Housekeeping):
             self._manifests.keep(renewed[1])
         return True
 
-    async def ensure_tree(self, artifact: Artifact, filename: str) -> Tree:
+    async def ensure_tree(self, artifact: Artifact, filename: str, laying: Laying | None = None) -> Tree:
         """The tree of `artifact`, unpacked now if need be; at most one unpacking per digest at a time.
 
         Args:
             artifact: verified bytes.
             filename: the wheel's file name; project and version must be those of the bytes (W7).
+            laying: made in the same go, if this call is the one that has it unpacked.
 
         Raises:
             PkgcError: ``bad-archive``, ``bad-wheel``, ``disk-full``, ``store-io``; ``artifact-damaged`` when
@@ -376,7 +396,7 @@ class Store(Records, Housekeeping):
         if found is None:
             task = self._building.get(sha256)
             if task is None:
-                task = asyncio.create_task(self._build(artifact, filename), name=f"unpack {filename}")
+                task = asyncio.create_task(self._build(artifact, filename, laying), name=f"unpack {filename}")
                 self._building[sha256] = task
                 task.add_done_callback(lambda done: self._built(sha256, done))
             # A thread cannot be stopped, and what it makes is of use: a waiter that leaves only leaves.
@@ -399,12 +419,14 @@ class Store(Records, Housekeeping):
         if not task.cancelled():
             task.exception()  # seen: every waiter may have left
 
-    async def _build(self, artifact: Artifact, filename: str) -> Tree:
+    async def _build(self, artifact: Artifact, filename: str, laying: Laying | None) -> Tree:
         sha256 = artifact.sha256
+        outlay = self.outlays.order(sha256, laying)
+        job = Job(
+            str(self.layout.root), str(artifact.path), filename, sha256, self._boot, artifact.size, outlay
+        )
         try:
-            row, manifest = await self.workers.unpack(
-                Job(str(self.layout.root), str(artifact.path), filename, sha256, self._boot, artifact.size)
-            )
+            row, manifest, note = await self.workers.unpack(job)
         except PkgcError as error:
             known = self.catalog.artifacts.get(sha256)
             if error.code not in ("bad-archive", "bad-wheel", "store-io") or known is None:
@@ -417,6 +439,7 @@ class Store(Records, Housekeeping):
                 context=f"expected sha256:{sha256}\nfound other bytes ({error.message})",
                 hint="Run the command again: the file is fetched anew.",
             ) from error
+        self.outlays.deliver(laying, outlay, note)
         self.catalog.put_tree(row)
         self._manifests.keep(manifest)
         return Tree(sha256, self.tree_root(sha256), manifest)

@@ -17,6 +17,7 @@ import msgpack
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
+from pkgc_daemon.store.laying import lay_tree
 from pkgc_daemon.store.layout import Layout
 
 _PR_SET_PDEATHSIG = 1
@@ -41,16 +42,24 @@ def write_frame(stream: IO[bytes], body: bytes) -> None:
 def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
     """Unpack what `stream` names, until it ends."""
     while (frame := read_frame(stream)) is not None:
-        cache, artifact, filename, sha256, boot, _size = msgpack.unpackb(
+        cache, artifact, filename, sha256, boot, _size, outlay = msgpack.unpackb(
             frame, unicode_errors="surrogateescape"
         )
         answer: dict[str, Any]
+        layout = Layout(Path(cache))
         try:
-            layout = Layout(Path(cache))
-            row, _manifest = trees.build(layout, Path(artifact), filename, sha256, boot)
-            answer = {"row": list(dataclasses.astuple(row))}
+            if artifact:
+                row, manifest = trees.build(layout, Path(artifact), filename, sha256, boot)
+                answer = {"row": list(dataclasses.astuple(row)), "note": None}
+            else:
+                manifest = trees.read_manifest(layout, sha256)
+                answer = {"note": None}
         except PkgcError as error:
-            answer = {"error": error.to_wire()}
+            answer = {"error": error.to_wire(), "note": None}
+        else:
+            if outlay is not None:
+                root = str(layout.tree_root(sha256))
+                answer["note"] = lay_tree(root, manifest, *outlay, fresh=bool(artifact))
         write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
 
 
@@ -68,6 +77,8 @@ def main() -> None:
     """Serve standard input; whatever else prints goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of `pkgc daemon run` is the daemon's to handle
     die_with(int(sys.argv[1]))
+    # Modes are what each file and folder is given: those of an outlay depend on whose it will be.
+    os.umask(0)
     # A wheel makes many small objects and no cycles: collecting them is a tenth of the time.
     gc.set_threshold(100_000, 50, 100)
     answers = os.fdopen(os.dup(1), "wb")

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
@@ -27,25 +27,51 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class Outlay(NamedTuple):
+    """What is to be laid out of a tree (`laying.lay_tree`)."""
+
+    target: str
+    umask: int
+    records: dict[str, bytes]
+
+
 class Job(NamedTuple):
     """One wheel to unpack: the arguments of `trees.build`, and the bytes of the wheel."""
 
     cache: str
     artifact: str
+    """'' when the tree is there, and only to be laid out."""
     filename: str
     sha256: str
     boot: str
     size: int
+    outlay: Outlay | None = None
+    """What is to be laid out of it at once."""
+
+
+class Unpacked(NamedTuple):
+    """What came of a `Job`."""
+
+    row: TreeRow
+    manifest: Manifest
+    note: dict[str, Any] | None
+    """Of the outlay, if one was asked for and could be made."""
 
 
 class Workers(Protocol):
     """Runs CPU-heavy functions off the event loop."""
 
+    lays: bool
+    """Whether outlays are made: that takes processes, which have an umask of their own."""
+
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `function` elsewhere and return its result. Cancelling the await does not stop the call."""
 
-    async def unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
+    async def unpack(self, job: Job) -> Unpacked:
         """`trees.build` elsewhere; of those that wait, the largest wheel comes first."""
+
+    async def lay(self, job: Job) -> dict[str, Any] | None:
+        """Make the outlay of a tree that is there; its note, or None when it could not be made."""
 
     def start(self) -> None:
         """Prepare for the first job. Returns at once."""
@@ -61,10 +87,12 @@ class ThreadWorkers:
         count: how many; default: the processors, at most 8.
     """
 
+    lays = False
+
     def __init__(self, count: int | None = None) -> None:
         self.count = max(1, count if count is not None else min(8, os.cpu_count() or 1))
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="pkgc-unpack")
-        self._waiting: list[tuple[int, int, Job, Future[tuple[TreeRow, Manifest]]]] = []
+        self._waiting: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._guard = threading.Lock()
 
@@ -73,27 +101,43 @@ class ThreadWorkers:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
 
-    async def unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
+    async def unpack(self, job: Job) -> Unpacked:
         """See `Workers.unpack`."""
-        future: Future[tuple[TreeRow, Manifest]] = Future()
+        return await self._queue(job.size, self._unpack, job)
+
+    async def lay(self, job: Job) -> dict[str, Any] | None:
+        """See `Workers.lay`."""
+        # Behind all unpacking: the call that waits for a wheel may wait for nothing else.
+        return await self._queue(-1, self._lay, job)
+
+    async def _queue(self, size: int, function: Callable[[Job], R], job: Job) -> R:
+        future: Future[R] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function(job))
+            except BaseException as error:
+                future.set_exception(error)
+
         with self._guard:
-            heapq.heappush(self._waiting, (-job.size, next(self._numbers), job, future))
+            heapq.heappush(self._waiting, (-size, next(self._numbers), work))
         self._pool.submit(self._take)
         return await asyncio.wrap_future(future)
 
     def _take(self) -> None:
         """Run the largest job that waits; there is one for each call."""
         with self._guard:
-            _size, _number, job, future = heapq.heappop(self._waiting)
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(self._unpack(job))
-        except BaseException as error:
-            future.set_exception(error)
+            _size, _number, work = heapq.heappop(self._waiting)
+        work()
 
-    def _unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
-        return trees.build(Layout(Path(job.cache)), Path(job.artifact), job.filename, job.sha256, job.boot)
+    def _unpack(self, job: Job) -> Unpacked:
+        layout = Layout(Path(job.cache))
+        return Unpacked(*trees.build(layout, Path(job.artifact), job.filename, job.sha256, job.boot), None)
+
+    def _lay(self, job: Job) -> dict[str, Any] | None:
+        return None
 
     def start(self) -> None:
         """See `Workers.start`."""
