@@ -542,17 +542,19 @@ class Obtainer:
     async def _fetch(
         self, wanted: Wanted, candidate: Candidate, asking: Asking, reporter: Reporter
     ) -> Artifact:
+        sha256 = next((one.hex for one in candidate.hashes if one.algorithm == "sha256"), None)
         try:
-            return await self._fetcher.fetch(
-                candidate.url,
-                allowed=wanted.hashes,
-                advertised=candidate.hashes,
-                size=candidate.size,
-                exact_size=candidate.exact_size,
-                filename=candidate.filename,
-                options=asking.options,
-                reporter=reporter,
-            )
+            with self._store.offered(sha256, candidate.origin, candidate.filename):
+                return await self._fetcher.fetch(
+                    candidate.url,
+                    allowed=wanted.hashes,
+                    advertised=candidate.hashes,
+                    size=candidate.size,
+                    exact_size=candidate.exact_size,
+                    filename=candidate.filename,
+                    options=asking.options,
+                    reporter=reporter,
+                )
         except PkgcError as error:
             if error.code != "advertised-hash-mismatch" or wanted.source is None:
                 raise

@@ -22,8 +22,7 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.selection.filenames import cut_filename, normalize, parse_wheel
 from pkgc_daemon.store.facts import ORIGIN_KINDS, Facts
 from pkgc_daemon.store.filesystem import make_private
-from pkgc_daemon.store.layout import is_sha256
-from pkgc_daemon.store.schema import migrate, trim
+from pkgc_daemon.store.schema import check_numbers, check_texts, is_damage, migrate, trim
 from pkgc_daemon.vocabulary import Digest, Origin
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +31,8 @@ Job = Callable[[sqlite3.Connection], Any]
 
 #: Sources whose word on one digest is remembered, and names of one source: two already disagree.
 _SOURCES_OF_A_FILE, _NAMES_OF_A_SOURCE = 16, 2
+#: Seconds that rows wait for others to be written with.
+_GATHER = 0.05
 
 
 @dataclass(slots=True)
@@ -104,6 +105,8 @@ class Catalog:
         self._path = path
         self._wal = wal
         self._jobs: queue.SimpleQueue[tuple[Job, Future[Any] | None] | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        """Somebody waits for the writer thread."""
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, args=(ready,), name="pkgc-catalog", daemon=True)
         self._thread.start()
@@ -131,6 +134,7 @@ class Catalog:
         """Run `job` in the writer thread (after everything queued before it)."""
         future: Future[T] = Future()
         self._jobs.put((job, future))
+        self._hurry.set()
         return future
 
     def named(self, filename: str) -> list[ArtifactRow]:
@@ -296,6 +300,7 @@ class Catalog:
         """Write everything that is queued and end the thread. Blocks; doing it twice is fine."""
         if self._thread.is_alive():
             self._jobs.put(None)
+            self._hurry.set()
             self._thread.join()
 
     def _post(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
@@ -313,6 +318,10 @@ class Catalog:
         ready.set_result(None)
         try:
             while (first := self._jobs.get()) is not None:
+                if first[1] is None:
+                    # What nobody waits for comes in bursts: one transaction, and one wake-up, for each.
+                    self._hurry.wait(_GATHER)
+                self._hurry.clear()
                 if not self._transaction(connection, first):
                     break
         finally:
@@ -372,7 +381,7 @@ class Catalog:
                 connection.close()
                 raise
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+            if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
                 raise self._translate(error) from error
             _LOG.warning("the catalog is damaged (%s); it is rebuilt from the files", error)
         for suffix in ("", "-wal", "-shm"):
@@ -404,13 +413,13 @@ class Catalog:
         # A page that was overwritten may still be a database, with rows that nobody wrote.
         for row in connection.execute("SELECT * FROM artifacts"):
             artifact = self.artifacts[row[0]] = ArtifactRow(*row)
-            _check(artifact.sha256, artifact.filename, artifact.boot)
+            check_texts(artifact.sha256, artifact.filename, artifact.boot)
             self._name(artifact.filename, artifact.sha256)
-            _check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
+            check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
         for row in connection.execute("SELECT * FROM trees"):
             tree = self.trees[row[0]] = TreeRow(*row)
-            _check(tree.sha256, tree.filename, tree.name, tree.version, tree.boot)
-            _check_numbers(tree.files, tree.size, tree.mtime_ns, tree.inode, tree.added, tree.used)
+            check_texts(tree.sha256, tree.filename, tree.name, tree.version, tree.boot)
+            check_numbers(tree.files, tree.size, tree.mtime_ns, tree.inode, tree.added, tree.used)
         for algorithm, value, sha256 in connection.execute("SELECT * FROM aliases"):
             self.aliases[Digest(algorithm, value)] = sha256
             self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
@@ -439,18 +448,3 @@ class Catalog:
 def is_bare(origin: Origin) -> bool:
     """Whether an origin is no more than the URL that a download had: nobody has said what it is."""
     return origin.kind in ("index", "find-links") and origin.index is None
-
-
-def _check(sha256: object, *texts: object) -> None:
-    if not isinstance(sha256, str) or not is_sha256(sha256) or not all(isinstance(one, str) for one in texts):
-        raise ValueError(f"a row that nobody wrote: {sha256!r}")
-
-
-def _check_numbers(*numbers: object) -> None:
-    if not all(isinstance(one, int | float) for one in numbers):
-        raise ValueError("a row that nobody wrote: text for a number")
-
-
-def _is_damage(error: sqlite3.OperationalError) -> bool:
-    """Whether the schema is not the one that this code made (a lost page), rather than the disk at fault."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

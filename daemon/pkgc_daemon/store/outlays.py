@@ -99,11 +99,18 @@ class Outlays:
         told = [(sha256, outlay) for sha256, outlay in outlays if outlay is not None]
         if not told:
             return
-        # One who is cancelled leaves a worker behind that still works: it is swept at the next start.
-        notes = iter(await self._workers.lay(str(self._layout.root), told))
-        for (_, laying), (_, outlay) in zip(batch, outlays, strict=True):
-            if outlay is not None:
-                self.deliver(laying, outlay, next(notes))
+        # Not cancelled with the call: somebody has to remove what the worker makes.
+        task = asyncio.create_task(self._workers.lay(str(self._layout.root), told))
+
+        def made(task: asyncio.Task[list[dict[str, Any] | None]]) -> None:
+            failed = task.cancelled() or task.exception() is not None
+            notes = iter([] if failed else task.result())
+            for (_, laying), (_, outlay) in zip(batch, outlays, strict=True):
+                if outlay is not None:
+                    self.deliver(laying, outlay, next(notes, None))
+
+        task.add_done_callback(made)
+        await asyncio.wait([task])
 
     def give_up(self, layings: Iterable[Laying]) -> None:
         """A call has ended: what it has not used, and what still comes, is removed."""

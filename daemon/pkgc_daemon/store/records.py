@@ -5,6 +5,7 @@ builds and requests.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,9 @@ class Records:
 
     async def load_page(self, key: str) -> CachedPage | None:
         """See `selection.ports.PageStore`."""
+        # One stat here is cheaper than a thread: on a first sync there is no page at all.
+        if not os.path.exists(self.layout.page(key)):
+            return None
         return await asyncio.to_thread(pages.load, self.layout, key)
 
     async def save_page(self, page: CachedPage) -> None:

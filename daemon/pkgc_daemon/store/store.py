@@ -12,7 +12,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.manifests import ManifestCache
 from pkgc_daemon.store.outlays import Laying, Outlays
+from pkgc_daemon.store.publishing import Publishing
 from pkgc_daemon.store.ready import ReadyCopies
 from pkgc_daemon.store.records import Records
 from pkgc_daemon.store.workers import Job, ThreadWorkers, Workers
@@ -46,7 +46,7 @@ _MANIFEST_ENTRIES = 100_000
 _INCOMING_AGE = 14 * 86_400
 
 
-class Store(Records, Housekeeping):
+class Store(Publishing, Records, Housekeeping):
     """One cache folder, opened by its one daemon. Made by `open`; use from the loop's thread only."""
 
     def __init__(
@@ -69,6 +69,7 @@ class Store(Records, Housekeeping):
         self._boot = boot
         self._leases: Counter[str] = Counter()
         self._to_be_built: dict[str, Origin] = {}
+        self._offers = {}
         self._manifests = ManifestCache(_MANIFEST_ENTRIES)
         self._publishing: dict[str, asyncio.Task[Artifact]] = {}
         self._building: dict[str, asyncio.Task[Tree]] = {}
@@ -255,61 +256,6 @@ class Store(Records, Housekeeping):
         if sha256 in self.catalog.artifacts:
             self.catalog.put_artifact(*renewed)
         return True
-
-    async def publish_artifact(
-        self, path: Path, sha256: str, size: int, digests: frozenset[Digest], filename: str, url: str
-    ) -> Artifact:
-        """Take a complete, verified file into the store; atomic, and idempotent for one digest.
-
-        Args:
-            path: the file, in `incoming`; it is moved away (or removed, when the store has it already).
-            sha256: hex digest that was computed over all its bytes.
-            size: its size in bytes.
-            digests: every digest that was computed over the same bytes; they become aliases.
-            filename: the name under which it was offered.
-            url: where it came from, without credentials (kept in the sidecar).
-
-        Raises:
-            PkgcError: ``size-mismatch``, ``disk-full``, ``store-io``.
-        """
-        while (running := self._publishing.get(sha256)) is not None:
-            await asyncio.wait([running])
-        task = asyncio.create_task(self._publish(path, sha256, size, digests, filename, url))
-        self._publishing[sha256] = task
-        task.add_done_callback(lambda _: self._publishing.pop(sha256, None))
-        # Shielded: a file that was renamed into place gets its row, whoever leaves meanwhile.
-        return await asyncio.shield(task)
-
-    async def _publish(
-        self, path: Path, sha256: str, size: int, digests: frozenset[Digest], filename: str, url: str
-    ) -> Artifact:
-        source = self._to_be_built.get(url)
-        if self.artifact(sha256) is not None:
-            await asyncio.to_thread(path.unlink, True)
-            row = self.catalog.artifacts[sha256]
-            built = (source, filename) if source is not None else None
-            if built is not None or not digests <= self.digests(sha256):
-                amend = partial(artifacts.amend_sidecar, self.layout, sha256, digests=digests, source=built)
-                await asyncio.to_thread(amend)
-        else:
-            row = await asyncio.to_thread(
-                artifacts.publish, self.layout, path, sha256, size, digests, filename, url, self._boot, source
-            )
-        if source is not None:
-            self.catalog.put_source(sha256, source, filename)
-        elif not self.catalog.origins.get(sha256):
-            self.catalog.put_origin(sha256, Origin("index", url), filename)
-        self.catalog.put_artifact(row, digests)
-        return self._artifact(row)
-
-    async def remember_digests(self, artifact: Artifact) -> None:
-        """Keep digests that were computed over a stored artifact's bytes after it was published (H11)."""
-        row = self.catalog.artifacts.get(artifact.sha256)
-        if row is not None and not artifact.digests <= self.digests(artifact.sha256):
-            self.catalog.put_artifact(row, artifact.digests)
-            await asyncio.to_thread(
-                artifacts.amend_sidecar, self.layout, artifact.sha256, digests=artifact.digests
-            )
 
     async def damaged_artifact(self, sha256: str) -> None:
         """Forget an artifact and remove its file: it is fetched again when it is wanted."""
