@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pkgc_daemon.environments.watched import watched_count
 from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.fetching.directurls import DirectUrls
 from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
@@ -41,6 +42,7 @@ from .recalling import Recall
 from .session import Session
 from .targets import Targets
 from .turns import Turns
+from .watches import Watches
 
 if TYPE_CHECKING:
     from .server import Server
@@ -71,6 +73,7 @@ class Services:
         self.reader = LockReader()
         self.targets = Targets(store)
         self.turns = Turns()
+        self.watches = Watches(self.executor, self._is_idle)
         self._lock = lock
         self._transport = transport
         self._indexes = IndexClient(transport, store)
@@ -157,6 +160,7 @@ class Services:
         await self._indexes.close()
         await self._transport.close()
         await asyncio.to_thread(self.executor.shutdown)
+        self.watches.close()
         await self.store.close()  # releases the cache's lock at last
 
     def announce(self, socket: Path) -> None:
@@ -187,21 +191,24 @@ class Services:
         from . import commands
 
         self.store.workers.start()
-        refill = asyncio.create_task(self.store.ready.refill(self._is_idle))
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
+        self.watches.open()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watches.run())
+            group.create_task(self._keep_house())
+            group.create_task(self.store.ready.refill(self._is_idle))
 
-        try:
-            while True:
-                await asyncio.sleep(CHECKPOINT_PERIOD)
-                if self._server is not None and not self._server.running:
-                    try:
-                        await self.store.checkpoint()
-                        if self._max_size is not None:
-                            await self.store.shrink(self._max_size)
-                    except Exception as error:  # a full disk must not end the daemon
-                        event("checkpoint-failed", logging.ERROR, exc=error)
-        finally:
-            refill.cancel()
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_PERIOD)
+            await self.watches.tidy()
+            if self._is_idle():
+                try:
+                    await self.store.checkpoint()
+                    if self._max_size is not None:
+                        await self.store.shrink(self._max_size)
+                except Exception as error:  # a full disk must not end the daemon
+                    event("checkpoint-failed", logging.ERROR, exc=error)
 
     def _is_idle(self) -> bool:
         """Whether no call runs."""
@@ -259,6 +266,7 @@ class Services:
             "refused": dict(server.refused),
             "filesystem": self.store.filesystem,
             "ready": self.store.ready.size(),
+            "watched": watched_count(),
             "rss_bytes": await asyncio.to_thread(_memory),
         }
 
