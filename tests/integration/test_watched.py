@@ -97,6 +97,19 @@ def test_what_anybody_changes_is_repaired(
     wait_until(lambda: watched(own_pkgc) == 1, "the environment is watched again")
 
 
+def test_what_a_sync_changed_is_watched_without_another_one(
+    own_pkgc: Instance, index: IndexServer, venv: Path
+) -> None:
+    """The first no-op after a change must not take a hundred milliseconds."""
+    index.add(DEMO.data, DEMO.filename)
+    lock = own_pkgc.requirements(f"demo==1.0 --hash=sha256:{DEMO.sha256}")
+    own_pkgc.sync(lock, "--venv", venv, "-i", index.url)
+    wait_until(lambda: watched(own_pkgc) == 1, "the environment is watched")
+    (site(venv) / "demo/deep/data.txt").unlink()
+    answer = own_pkgc.sync(lock, "--venv", venv, "-i", index.url)
+    assert [one["name"] for one in answer["installed"]] == ["demo"]
+
+
 def test_a_daemon_that_gets_no_watch_works_all_the_same(
     own_pkgc: Instance, index: IndexServer, tmp_path: Path
 ) -> None:

@@ -53,6 +53,8 @@ HANDS = 32
 CHECKPOINT_PERIOD = 10.0
 #: Seconds for which work that nobody waits for is put off.
 LATER = 0.05
+#: Looks, 20 ms apart, for which unpackers and the HTTP library wait while a first call runs.
+FIRST_CALL = 15
 #: Seconds between two attempts at a cache that another daemon holds.
 LOCK_POLL = 0.05
 #: Seconds that a daemon which is leaving has to give the cache back: more than it takes to drain.
@@ -186,13 +188,19 @@ class Services:
         return await run(self, session, request)
 
     async def background(self) -> None:
-        """What is done while nobody waits: load what the first call would load."""
+        """What is done while nobody waits: load what calls would load."""
         await asyncio.sleep(0)
         from . import commands
 
-        self.store.workers.start()
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
         self.watches.open()
+        # The call for which the daemon was started may need neither, and would share two cores with both.
+        for _ in range(FIRST_CALL):
+            await asyncio.sleep(0.02)
+            if self._is_idle():
+                break
+        self.store.workers.start()
+        await asyncio.to_thread(self._transport.load)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.watches.run())
             group.create_task(self._keep_house())

@@ -95,6 +95,8 @@ async def sync(context: Context, call: SyncCall) -> int:
             if not target.exists:
                 output.say(f"Created {call.venv} with Python {target.interpreter.version}")
             await remember_requests(context, target, asked, plan, obtained)
+            if target.exists and context.world.acts_here("scan_environment"):
+                context.services.watches.want(_scan_args(target), changed=True)
             _report(context, call, plan, obtained, result, clock, target_existed=target.exists)
             return 0
         if result["status"] == "reinstall":

@@ -17,6 +17,8 @@ from .log import event
 
 #: Seconds after a call before its environment is watched: scripts make several calls in a row.
 DELAY = 0.25
+#: The same after a change: what was just made may be used, or made again, before anybody asks about it.
+DELAY_OF_CHANGED = 1.0
 #: Seconds until one that could not be watched is tried again.
 REFUSED = 10.0
 #: Environments that wait to be watched.
@@ -34,7 +36,7 @@ class Watches:
     def __init__(self, executor: Executor, idle: Callable[[], bool]) -> None:
         self._executor = executor
         self._idle = idle
-        self._waiting: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._waiting: dict[tuple[str, ...], tuple[float, dict[str, Any]]] = {}
         self._refused: dict[tuple[str, ...], float] = {}
         self._wake = asyncio.Event()
         self._watcher: Watcher | None = None
@@ -55,14 +57,20 @@ class Watches:
             self._watcher.close()
             self._watcher = None
 
-    def want(self, args: dict[str, Any]) -> None:
-        """Watch the environment of these arguments of `scan_environment` when there is time."""
+    def want(self, args: dict[str, Any], *, changed: bool = False) -> None:
+        """Watch an environment when there is time.
+
+        Args:
+            args: of `scan_environment`.
+            changed: a call has just changed it. Looking at it costs a tenth of a second of work, which whoever
+                makes many environments should not pay: one at a time is looked at.
+        """
         key = tuple(sorted(args.values()))
         if self._watcher is None or is_watched(args) or len(self._waiting) >= MAX_WAITING:
             return
-        if self._refused.get(key, 0.0) > time.monotonic():
+        if self._refused.get(key, 0.0) > time.monotonic() or (changed and self._waiting):
             return
-        self._waiting[key] = args
+        self._waiting[key] = (time.monotonic() + (DELAY_OF_CHANGED if changed else DELAY), args)
         self._wake.set()
 
     async def run(self) -> None:
@@ -70,14 +78,15 @@ class Watches:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            await asyncio.sleep(DELAY)
-            if not self._idle():
-                continue
             if not self._waiting:
                 self._wake.clear()
                 continue
             key = next(iter(self._waiting))
-            args = self._waiting.pop(key)
+            due, args = self._waiting[key]
+            await asyncio.sleep(min(max(due - time.monotonic(), 0.05), DELAY))
+            if not self._idle() or time.monotonic() < due:
+                continue
+            self._waiting.pop(key, None)
             try:
                 done = await loop.run_in_executor(self._executor, watch_environment, args)
             except PkgcError:  # it was removed meanwhile
