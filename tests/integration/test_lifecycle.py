@@ -546,7 +546,7 @@ def test_client_that_never_reads(own_pkgc: Instance) -> None:
 
 
 def settled(fds: Path) -> int:
-    """How many descriptors a daemon has once it opens no more (its unpackers and watches come after a call)."""
+    """How many descriptors a daemon has once it opens no more (some come after its first call)."""
     count, same = -1, 0
     while same < 5:
         now = len(list(fds.iterdir()))

@@ -109,42 +109,44 @@ def watch_environment(args: dict[str, Any]) -> bool:
     place = prefix, purelib, platlib, scripts = _place(args)
     with _lock:
         _known.pop(place, None)
-    found = scan.dependencies(prefix, purelib, platlib, scripts)
-    if found is None:  # it may have been too new to be sure of, when it was scanned
-        scan.scan_environment(args)
-        found = scan.dependencies(prefix, purelib, platlib, scripts)
-    if found is None:
-        return False
-    folders, files = found
-    sites = {purelib, platlib}
-    _add_parents(folders, prefix)
-    if not watcher.arm(place, folders, files, (prefix, scripts, *sites)):
-        return False
-    answer = scan.scan_environment(args)
-    again = scan.dependencies(prefix, purelib, platlib, scripts)
-    if answer["leftover"] or again is None or again[1] != files or not watcher.quiet(place):
-        return False
-    _add_parents(again[0], prefix)
-    if again[0] != folders:
-        return False
-    known = _Known(answer, scan.installed_from_wire(answer))
-    with _lock:
-        _known[place] = known
-        while len(_known) > MAX_WATCHED:
-            _known.popitem(last=False)
-    return True
+    places = (prefix, scripts, purelib, platlib)
+    for _ in range(
+        2
+    ):  # what is remembered of it may be old, or too new to be sure of: then the look renews it
+        before = _dependencies(place)
+        if before is not None and not watcher.arm(place, *before, places):
+            return False
+        answer = scan.scan_environment(args)
+        if before is None or _dependencies(place) != before or not watcher.quiet(place):
+            continue
+        if answer["leftover"]:
+            return False
+        known = _Known(answer, scan.installed_from_wire(answer))
+        with _lock:
+            _known[place] = known
+            while len(_known) > MAX_WATCHED:
+                _known.popitem(last=False)
+        return True
+    return False
+
+
+def _dependencies(place: Place) -> tuple[set[str], set[str]] | None:
+    """See `scan.dependencies`; with the folders between those and the prefix.
+
+    One of those that is renamed takes away everything below it.
+    """
+    found = scan.dependencies(*place)
+    if found is not None:
+        folders, prefix = found[0], place[0]
+        for folder in tuple(folders):
+            while folder.startswith(prefix + "/"):
+                folder = os.path.dirname(folder)
+                if folder in folders:
+                    break
+                folders.add(folder)
+    return found
 
 
 def _place(args: Mapping[str, Any]) -> Place:
     prefix: str = args["prefix"]
     return prefix, args["purelib"], args["platlib"], args.get("scripts") or os.path.join(prefix, "bin")
-
-
-def _add_parents(folders: set[str], prefix: str) -> None:
-    """The folders between those and `prefix`: one that is renamed takes away everything below it."""
-    for folder in tuple(folders):
-        while folder.startswith(prefix + "/"):
-            folder = os.path.dirname(folder)
-            if folder in folders:
-                break
-            folders.add(folder)

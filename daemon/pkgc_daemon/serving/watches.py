@@ -62,8 +62,8 @@ class Watches:
 
         Args:
             args: of `scan_environment`.
-            changed: a call has just changed it. Looking at it costs a tenth of a second of work, which whoever
-                makes many environments should not pay: one at a time is looked at.
+            changed: a call has just changed it. Looking at it costs a tenth of a second of work, which
+                whoever makes many environments should not pay: one at a time is looked at.
         """
         key = tuple(sorted(args.values()))
         if self._watcher is None or is_watched(args) or len(self._waiting) >= MAX_WAITING:

@@ -206,16 +206,28 @@ def test_a_change_while_the_watch_is_set(
 
     def changing(args: dict[str, Any]) -> dict[str, Any]:
         if moment == "before the look":
-            (env.site / "demo/mod.py").unlink()
+            (env.site / "demo/mod.py").unlink(missing_ok=True)
         answer = look(args)
         if moment == "after the look":
-            (env.site / "demo/mod.py").unlink()
+            (env.site / "demo/mod.py").unlink(missing_ok=True)
         return answer
 
     monkeypatch.setattr(scan, "scan_environment", changing)
     assert not watched.watch_environment(env.args)
     monkeypatch.undo()
     assert "mod.py" in env.scan()["distributions"][0]["damaged"]
+
+
+def test_what_is_remembered_may_be_old(env: Environment) -> None:
+    """After a change the memory is of the time before: the watch must be of what is there now."""
+    env.scan()
+    shutil.copytree(env.info, env.site / "new-1.0.dist-info")
+    env.settle()
+    assert watched.watch_environment(env.args)
+    answer = env.scan()
+    assert len(answer["distributions"]) == 2
+    (env.site / "new-1.0.dist-info/METADATA").unlink()
+    assert env.scan() != answer
 
 
 def test_what_changed_a_moment_ago_is_not_watched(env: Environment) -> None:
