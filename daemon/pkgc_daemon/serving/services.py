@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pkgc_daemon.environments.watched import watched_count
 from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.fetching.directurls import DirectUrls
 from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
@@ -41,6 +42,7 @@ from .recalling import Recall
 from .session import Session
 from .targets import Targets
 from .turns import Turns
+from .watches import Watches
 
 if TYPE_CHECKING:
     from .server import Server
@@ -51,6 +53,8 @@ HANDS = 32
 CHECKPOINT_PERIOD = 10.0
 #: Seconds for which work that nobody waits for is put off.
 LATER = 0.05
+#: Looks, 20 ms apart, for which unpackers and the HTTP library wait while a first call runs.
+FIRST_CALL = 15
 #: Seconds between two attempts at a cache that another daemon holds.
 LOCK_POLL = 0.05
 #: Seconds that a daemon which is leaving has to give the cache back: more than it takes to drain.
@@ -71,6 +75,7 @@ class Services:
         self.reader = LockReader()
         self.targets = Targets(store)
         self.turns = Turns()
+        self.watches = Watches(self.executor, self._is_idle)
         self._lock = lock
         self._transport = transport
         self._indexes = IndexClient(transport, store)
@@ -157,6 +162,7 @@ class Services:
         await self._indexes.close()
         await self._transport.close()
         await asyncio.to_thread(self.executor.shutdown)
+        self.watches.close()
         await self.store.close()  # releases the cache's lock at last
 
     def announce(self, socket: Path) -> None:
@@ -182,26 +188,35 @@ class Services:
         return await run(self, session, request)
 
     async def background(self) -> None:
-        """What is done while nobody waits: load what the first call would load."""
+        """What is done while nobody waits: load what calls would load."""
         await asyncio.sleep(0)
         from . import commands
 
-        self.store.workers.start()
-        refill = asyncio.create_task(self.store.ready.refill(self._is_idle))
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
+        self.watches.open()
+        # The call for which the daemon was started may need neither, and would share two cores with both.
+        for _ in range(FIRST_CALL):
+            await asyncio.sleep(0.02)
+            if self._is_idle():
+                break
+        self.store.workers.start()
+        await asyncio.to_thread(self._transport.load)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watches.run())
+            group.create_task(self._keep_house())
+            group.create_task(self.store.ready.refill(self._is_idle))
 
-        try:
-            while True:
-                await asyncio.sleep(CHECKPOINT_PERIOD)
-                if self._server is not None and not self._server.running:
-                    try:
-                        await self.store.checkpoint()
-                        if self._max_size is not None:
-                            await self.store.shrink(self._max_size)
-                    except Exception as error:  # a full disk must not end the daemon
-                        event("checkpoint-failed", logging.ERROR, exc=error)
-        finally:
-            refill.cancel()
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_PERIOD)
+            await self.watches.tidy()
+            if self._is_idle():
+                try:
+                    await self.store.checkpoint()
+                    if self._max_size is not None:
+                        await self.store.shrink(self._max_size)
+                except Exception as error:  # a full disk must not end the daemon
+                    event("checkpoint-failed", logging.ERROR, exc=error)
 
     def _is_idle(self) -> bool:
         """Whether no call runs."""
@@ -259,6 +274,7 @@ class Services:
             "refused": dict(server.refused),
             "filesystem": self.store.filesystem,
             "ready": self.store.ready.size(),
+            "watched": watched_count(),
             "rss_bytes": await asyncio.to_thread(_memory),
         }
 

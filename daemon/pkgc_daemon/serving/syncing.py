@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from pkgc_daemon.environments.scan import installed_from_wire
+from pkgc_daemon.environments.watched import installed_from_wire
 from pkgc_daemon.errors import EXIT_FAILED, PkgcError
 from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.redaction import redact
@@ -75,6 +75,8 @@ async def sync(context: Context, call: SyncCall) -> int:
             return await _only_say(context, call, target, plan, asked, scan, clock)
         if plan.is_noop and target.exists and not (call.compile_bytecode or call.strict):
             await remember_requests(context, target, asked, plan, {})
+            if context.world.acts_here("scan_environment"):
+                context.services.watches.want(_scan_args(target))
             _report(context, call, plan, {}, {}, clock)
             return 0
         target.check_writable()
@@ -93,6 +95,8 @@ async def sync(context: Context, call: SyncCall) -> int:
             if not target.exists:
                 output.say(f"Created {call.venv} with Python {target.interpreter.version}")
             await remember_requests(context, target, asked, plan, obtained)
+            if target.exists and context.world.acts_here("scan_environment"):
+                context.services.watches.want(_scan_args(target), changed=True)
             _report(context, call, plan, obtained, result, clock, target_existed=target.exists)
             return 0
         if result["status"] == "reinstall":
@@ -130,15 +134,16 @@ async def sync(context: Context, call: SyncCall) -> int:
 async def _scan(context: Context, target: Target) -> Mapping[str, Any]:
     if not target.exists:
         return {"fingerprint": None, "distributions": [], "interrupted": False, "seeded": False}
+    return await context.world.do("scan_environment", _scan_args(target))
+
+
+def _scan_args(target: Target) -> dict[str, Any]:
     paths = target.interpreter.paths
-    return await context.world.do(
-        "scan_environment",
-        {
-            "prefix": target.interpreter.prefix,
-            "purelib": paths["purelib"],
-            "platlib": paths["platlib"],
-        },
-    )
+    return {
+        "prefix": target.interpreter.prefix,
+        "purelib": paths["purelib"],
+        "platlib": paths["platlib"],
+    }
 
 
 async def _served(
