@@ -26,20 +26,26 @@ from pkgc_daemon.store.watching import add_watch
 def serve(stream: IO[bytes], answers: IO[bytes], watch: Watch) -> None:
     """Make the copies that `stream` names, until it ends."""
     while (frame := read_frame(stream)) is not None:
-        cache, sha256, target, umask, records = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        job = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        cache, sha256, target, umask, records, watched = job
         layout = Layout(Path(cache))
         answer: dict[str, Any]
         old = os.umask(0)  # this process's own: it does nothing else
         try:
             manifest = trees.read_manifest(layout, sha256)
             root = str(layout.tree_root(sha256))
-            answer = make_copy(target, umask, manifest, root, None, records, watch)
+            look = watch if watched else _unwatched
+            answer = make_copy(target, umask, manifest, root, None, records, look)
         except (CopyError, PkgcError, OSError, ValueError) as error:
             shutil.rmtree(target, ignore_errors=True)
             answer = {"error": f"{type(error).__name__}: {error}"}
         finally:
             os.umask(old)
         write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+
+
+def _unwatched(_folder: str) -> None:
+    return None
 
 
 def main() -> None:

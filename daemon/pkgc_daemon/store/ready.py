@@ -34,6 +34,8 @@ _LOG = logging.getLogger(__name__)
 MAX_INODES, MAX_BYTES = 300_000, 2 << 30
 #: Trees whose demand is remembered; copies that one tree may have.
 MAX_TREES, MAX_COPIES = 2_000, 4
+#: Folders that are watched: each takes about a kilobyte of the kernel's memory.
+MAX_WATCHES = 20_000
 #: Seconds without a job after which the copier ends.
 LINGER = 30.0
 
@@ -86,10 +88,12 @@ class ReadyCopies:
     Args:
         layout: of the store.
         has_tree: whether a tree is there and trusted.
+        watched: whether the kernel tells of every change on the store's file system; else files are compared.
     """
 
-    def __init__(self, layout: Layout, has_tree: Callable[[str], bool]) -> None:
+    def __init__(self, layout: Layout, has_tree: Callable[[str], bool], *, watched: bool = True) -> None:
         self.enabled = True
+        self._watches = watched
         self._layout = layout
         self._has_tree = has_tree
         self._demands: OrderedDict[str, _Demand] = OrderedDict()
@@ -246,7 +250,8 @@ class ReadyCopies:
             return
         path = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
         umask = demand.umask
-        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records)]
+        watched = self._watches and len(self._watched) < MAX_WATCHES
+        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records), watched]
         answer = await asyncio.to_thread(self._ask, job)
         self._used_at = time.monotonic()
         if answer is None or "error" in answer:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_identity
+from pkgc_daemon.environments.watching import LOCAL
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, trees
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
@@ -75,7 +76,7 @@ class Store(Publishing, Records, Housekeeping):
         self._building: dict[str, asyncio.Task[Tree]] = {}
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._closed = False
-        self.ready = ReadyCopies(layout, self.has_tree)
+        self.ready = ReadyCopies(layout, self.has_tree, watched=filesystem in LOCAL)
         self.outlays = Outlays(layout, workers, self.ready.discard, self.files_of, reflinks=reflinks)
 
     @classmethod
