@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks import locks, page, rows_crowd, rows_daemon, rows_sync
+from tests.benchmarks import cost, locks, page, rows_crowd, rows_daemon, rows_link, rows_sync
 from tests.benchmarks.bench import Bench, Lock, Place
 from tests.benchmarks.contestants import Failed
 from tests.benchmarks.machine import facts_of, filesystem
@@ -30,6 +30,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "big": rows_daemon.big,
     "cold-crowd": rows_crowd.cold_crowd,
     "warm-crowd": rows_crowd.warm_crowd,
+    "slow-link": rows_link.rows,
     "first-call": rows_daemon.first_call,
     "idle": rows_daemon.idle,
     "small": rows_sync.small,
@@ -93,17 +94,31 @@ def _measure(bench: Bench, names: list[str], rows: list[Row]) -> None:
         print(table(found), file=sys.stderr, flush=True)
 
 
-def _as_page(rows: list[Row], facts: dict[str, str], more: str) -> str:
+def _cost(bench: Bench) -> list[cost.Point]:
+    print("cost …", file=sys.stderr, flush=True)
+    try:
+        return cost.measure(bench)
+    except (Failed, AssertionError, OSError, RuntimeError) as error:
+        print(f"cost: {error}", file=sys.stderr)
+        return []
+
+
+def _as_page(rows: list[Row], points: list[cost.Point], facts: dict[str, str]) -> str:
     missed = [f"{row.name} ({row.where})" if row.where else row.name for row in rows if row.missed]
     told = f"Missed: {'; '.join(missed)}." if missed else "Every target is reached."
     machine = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-    return "\n\n".join([machine, markdown(rows), told, more])
+    parts = [machine, "## What people wait for", markdown(rows), told]
+    if points:
+        parts += ["## What more of it costs", cost.fitted_markdown(cost.fitted(points))]
+        parts += [markdown([point.row for point in points])]
+    return "\n\n".join(parts)
 
 
 def main() -> int:
     """Run the asked rows. Gives the exit status."""
     options = _arguments()
-    names = options.rows or list(ROWS)
+    names = [name for name in options.rows or ROWS if name != "cost"]
+    with_cost = "cost" in options.rows if options.rows else not options.quick
     # Folders of our own below the given ones, so that whatever happens they can be removed as a whole.
     folders = {
         name: Path(tempfile.mkdtemp(prefix="pkgc-bench-", dir=base))
@@ -113,6 +128,7 @@ def main() -> int:
         print("there is neither a tmpfs nor a disk to work on", file=sys.stderr)
         return 2
     rows: list[Row] = []
+    points: list[cost.Point] = []
     try:
         places = [Place(name, folder) for name, folder in folders.items()]
         facts = facts_of(folders.values())
@@ -128,15 +144,20 @@ def main() -> int:
             of = {path: Lock.of(path, index.url) for path in (large, changed, small)}
             bench = Bench(places, of[large], of[changed], of[small], index, quick=options.quick)
             _measure(bench, names, rows)
+            if with_cost:
+                points = _cost(bench)
     finally:
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
     sys.stderr.flush()
-    print(table(rows))
+    if rows:
+        print(table(rows))
+    if points:
+        print(f"\n{table([point.row for point in points])}\n\n{cost.fitted_markdown(cost.fitted(points))}")
     if options.json:
-        options.json.write_text(as_json(rows, facts, {}))
+        options.json.write_text(as_json(rows, [point.row for point in points], facts))
     if options.write or not (options.quick or options.rows):
-        page.write(PAGE, _as_page(rows, facts, ""))
+        page.write(PAGE, _as_page(rows, points, facts))
     missed = [f"{row.name} {row.where}".strip() for row in rows if row.missed]
     print(f"\nmissed: {', '.join(missed)}" if missed else "\nevery target is reached")
     return 1 if missed else 0

@@ -189,29 +189,40 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |"
 
 
-def as_json(rows: Sequence[Row], facts: dict[str, str], more: dict[str, Any]) -> str:
-    """Everything, with every single measurement, for keeping and comparing."""
-    listed: list[dict[str, Any]] = [
-        {
-            "row": row.name,
-            "where": row.where,
-            "unit": row.unit,
-            "pkgc": values(row.ours),
-            "uv": values(row.theirs),
-            "ratio": row.ratio,
-            "target": row.most,
-            "cpu": {
-                "pkgc": [sample.cpu for sample in row.ours],
-                "pkgc later": [sample.later for sample in row.ours],
-                "uv": [sample.cpu for sample in row.theirs],
-                "ratio": row.cpu_ratio,
-                "target": row.most_cpu,
-                "environments": row.environments,
-            },
-            "missed": row.missed,
-            "note": row.note,
-            "broken": row.broken,
-        }
-        for row in rows
-    ]
-    return json.dumps({"machine": facts, "rows": listed, **more}, indent=1) + "\n"
+def as_json(rows: Sequence[Row], points: Sequence[Row], facts: dict[str, str]) -> str:
+    """Everything, with every single measurement, for keeping and comparing.
+
+    Args:
+        rows: those with targets.
+        points: of the cost model.
+        facts: of the machine.
+    """
+    document = {
+        "machine": facts,
+        "rows": [_kept(row) for row in rows],
+        "cost": [_kept(row) for row in points],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _kept(row: Row) -> dict[str, Any]:
+    return {
+        "row": row.name,
+        "where": row.where,
+        "unit": row.unit,
+        "pkgc": values(row.ours),
+        "uv": values(row.theirs),
+        "ratio": row.ratio,
+        "target": row.most,
+        "cpu": {
+            "pkgc": [sample.cpu for sample in row.ours],
+            "pkgc later": [sample.later for sample in row.ours],
+            "uv": [sample.cpu for sample in row.theirs],
+            "ratio": row.cpu_ratio,
+            "target": row.most_cpu,
+            "environments": row.environments,
+        },
+        "missed": row.missed,
+        "note": row.note,
+        "broken": row.broken,
+    }
