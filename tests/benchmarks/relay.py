@@ -1,7 +1,7 @@
 """A TCP relay that brings every byte late, in both directions: the distance of a slow link.
 
 It stands where netem is missing. Bytes are passed on in their order, `delay` seconds after they came; the
-first ones of a client wait for two delays more, which is what a handshake over that distance takes. Nothing is
+first ones of a client wait for two delays more, as long as a handshake over that distance takes. Nothing is
 lost or reordered, and the rate is not limited: that is the token bucket's part (`link.py`).
 
     python -m tests.benchmarks.relay ADDRESS PORT SECONDS      prints its own port, serves until it is killed
