@@ -28,6 +28,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "changed": rows_sync.changed,
     "cold": rows_sync.cold,
     "big": rows_daemon.big,
+    "big-warm": rows_daemon.big_warm,
     "cold-crowd": rows_crowd.cold_crowd,
     "warm-crowd": rows_crowd.warm_crowd,
     "slow-link": rows_link.rows,

@@ -119,25 +119,17 @@ class Bench:
             ours.discard()
             theirs.discard()
 
-    def sync(
-        self,
-        place: Place,
-        cache: Cache,
-        venv: Path,
-        lock: Lock,
-        *,
-        bytecode: bool = False,
-        quiet: float = QUIET,
-    ) -> Sample:
-        """One measured sync, after which the environment must be complete; and what is done afterwards.
-
-        Args:
-            quiet: see `Cache.settle`.
-        """
+    def sync(self, place: Place, cache: Cache, venv: Path, lock: Lock, *, bytecode: bool = False) -> Sample:
+        """One measured sync, after which the environment must be complete; and what is done afterwards."""
         place.calm()
         sample = cache.run(cache.call(lock.path, venv, lock.index, bytecode=bytecode))
         assert_complete(venv, lock)
-        return replace(sample, later=cache.settle(quiet))
+        return replace(sample, later=cache.settle(QUIET))
+
+    def again(self, cache: Cache, venv: Path, lock: Lock) -> Sample:
+        """One measured sync that has nothing to do."""
+        sample = cache.run(cache.call(lock.path, venv, lock.index))
+        return replace(sample, later=cache.settle(QUIET / 4))
 
     def fresh(self, place: Place, cache: Cache, lock: Lock, *, bytecode: bool = False) -> Sample:
         """One measured sync into a new environment."""

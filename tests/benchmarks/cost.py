@@ -90,8 +90,8 @@ def _of_a_lock(bench: Bench, unit: str, size: int, lock: Lock, count: int) -> It
         bench.sync(place, theirs, other, lock)
         yield point(
             "no-op",
-            lambda: bench.sync(place, ours, one, lock, quiet=0.1),
-            lambda: bench.sync(place, theirs, other, lock),
+            lambda: bench.again(ours, one, lock),
+            lambda: bench.again(theirs, other, lock),
         )
     with _filled(bench, lock, copies=False) as (ours, theirs):
         yield point(

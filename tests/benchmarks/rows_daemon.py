@@ -6,19 +6,22 @@ import itertools
 import shutil
 import statistics
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
-from tests.benchmarks import biglocks, lockreading
+from tests.benchmarks import biglocks, lockreading, rows_sync
 from tests.benchmarks.accounting import Family
 from tests.benchmarks.bench import QUIET, Bench, Lock, Place, in_turns
-from tests.benchmarks.contestants import Failed
+from tests.benchmarks.contestants import Failed, PkgcCache
 from tests.benchmarks.report import Row, Sample
 from tests.support.realindex import RealIndex
 
 #: MB of PSS, daemon and workers.
 IDLE, PEAK = 80.0, 250.0
 BIG, FIRST_CALL = 0.9, 0.4
+#: Seconds after which helpers that wait for more work have ended.
+RESTED = 45.0
 
 
 class Watch:
@@ -47,29 +50,30 @@ class Watch:
 
 
 def idle(bench: Bench) -> list[Row]:
-    """Memory of a daemon that has done nothing yet, and of one that has done its work."""
+    """Memory of a daemon that has done nothing yet, and of one that has done its work and rests."""
     new, used = [], []
-    for _ in range(bench.times(3, 1)):
+    for turn in range(bench.times(3, 1)):
         cache = bench.pkgc(bench.fast)
         try:
             cache.settle(QUIET)
             new.append(Sample(cache.family.pss()))
-            bench.fresh(bench.fast, cache, bench.large)
-            bench.fresh(bench.fast, cache, bench.large)
-            used.append(Sample(cache.family.pss()))
+            if turn == 0:
+                bench.fresh(bench.fast, cache, bench.large)
+                bench.fresh(bench.fast, cache, bench.large)
+                used = _rested(bench, cache, f"memory, idle after {bench.large.expected} packages")
         finally:
             cache.discard()
-    name = f"memory, idle after {bench.large.expected} packages"
-    return [
-        Row("memory, idle, new daemon", new, unit="MB PSS", most=IDLE),
-        Row(
-            name,
-            used,
-            unit="MB PSS",
-            most=IDLE,
-            note="after two syncs, cold and warm, and their background work",
-        ),
-    ]
+    return [Row("memory, idle, new daemon", new, unit="MB PSS", most=IDLE), *used]
+
+
+def _rested(bench: Bench, cache: PkgcCache, name: str) -> list[Row]:
+    """Memory once the helpers of the daemon that wait for more work have gone; none in a quick run."""
+    if bench.quick:
+        return []
+    before = cache.family.pss()
+    time.sleep(RESTED)
+    note = f"{RESTED:.0f} s after the last work; right after it {before:.0f} MB"
+    return [Row(name, [Sample(cache.family.pss())], unit="MB PSS", most=IDLE, note=note)]
 
 
 def big(bench: Bench) -> list[Row]:
@@ -87,7 +91,7 @@ def big(bench: Bench) -> list[Row]:
     if free < 4 * size:
         raise Failed(f"{place.folder} has {free >> 20} MiB free, this row needs {4 * size >> 20}")
     peaks: list[Sample] = []
-    afterwards: list[Sample] = []
+    afterwards: list[Row] = []
     with RealIndex(wheels) as index:
         index.warm_up()
         lock = Lock.of(path, index.url)
@@ -97,7 +101,8 @@ def big(bench: Bench) -> list[Row]:
             try:
                 with bench.venvs(place) as (venv,), Watch(cache.family) as watch:
                     sample = bench.sync(place, cache, venv, lock)
-                afterwards.append(Sample(cache.family.pss()))
+                if not afterwards:
+                    afterwards.extend(_rested(bench, cache, f"memory, idle after {len(wheels)} packages"))
             finally:
                 cache.discard()
             peaks.append(Sample(watch.peak))
@@ -109,8 +114,21 @@ def big(bench: Bench) -> list[Row]:
     return [
         Row(f"{name}, {size / 1e9:.1f} GB", mine, peer, place.name, most=BIG, note=note),
         Row(f"memory, peak during {name}", peaks, unit="MB PSS", most=PEAK, note="background work included"),
-        Row(f"memory, idle after {name}", afterwards, unit="MB PSS", most=IDLE),
+        *afterwards,
     ]
+
+
+def big_warm(bench: Bench) -> list[Row]:
+    """The same lock into new environments, warm. On the disk: both caches are there at once."""
+    if bench.quick:
+        return []
+    place = bench.places[-1]
+    path, wheels = biglocks.real_lock()
+    with RealIndex(wheels) as index:
+        index.warm_up()
+        lock = Lock.of(path, index.url)
+        row = rows_sync.warm_row(bench, place, lock, index, most=rows_sync.WARM.get(place.name))
+    return [row]
 
 
 def first_call(bench: Bench) -> list[Row]:
@@ -125,7 +143,7 @@ def first_call(bench: Bench) -> list[Row]:
             def again(*, alone: bool, new: bool) -> Sample:
                 if alone:
                     cache.stop_daemon()
-                return bench.fresh(place, cache, lock) if new else bench.sync(place, cache, venv, lock)
+                return bench.fresh(place, cache, lock) if new else bench.again(cache, venv, lock)
 
             for name, new in (("no-op", False), ("new environment", True)):
                 again(alone=False, new=new)

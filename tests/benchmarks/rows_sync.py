@@ -20,6 +20,7 @@ from tests.benchmarks.bench import (
 )
 from tests.benchmarks.contestants import Cache, Failed, PipCache, PkgcCache, UvCache
 from tests.benchmarks.report import Row, Sample
+from tests.support.realindex import RealIndex
 
 #: Ratios to uv that the goals name, by place where they differ.
 NO_OP, ABSENT, COMPILED, CHANGED, COLD, COLD_CPU = 0.8, 1.0, 0.05, 0.5, 1.0, 1.2
@@ -40,11 +41,14 @@ def _no_op(bench: Bench, place: Place, lock: Lock, most: float | None) -> Row:
         bench.sync(place, ours, one, lock)
         bench.sync(place, theirs, other, lock)
         mine, peer = in_turns(
-            bench.times(30, 8),
-            lambda: bench.sync(place, ours, one, lock, quiet=0.1),
-            lambda: bench.sync(place, theirs, other, lock),
+            bench.times(30, 8), lambda: bench.again(ours, one, lock), lambda: bench.again(theirs, other, lock)
         )
-    return Row(f"no-op, {lock.expected} packages", mine, peer, place.name, most=most)
+        for venv in (one, other):
+            assert_complete(venv, lock)
+    note = (
+        f"the first one after the sync: pkgc {mine[0].value * 1000:.0f} ms, uv {peer[0].value * 1000:.0f} ms"
+    )
+    return Row(f"no-op, {lock.expected} packages", mine, peer, place.name, most=most, note=note)
 
 
 @contextmanager
@@ -59,10 +63,18 @@ def _filled(bench: Bench, place: Place, lock: Lock, **options: bool) -> Iterator
 
 def warm(bench: Bench) -> list[Row]:
     """A new environment; everything is in the cache and the ready copies are there."""
-    return [_warm(bench, place, bench.large, most=WARM.get(place.name)) for place in bench.places]
+    return [
+        warm_row(bench, place, bench.large, bench.index, most=WARM.get(place.name)) for place in bench.places
+    ]
 
 
-def _warm(bench: Bench, place: Place, lock: Lock, most: float | None) -> Row:
+def warm_row(bench: Bench, place: Place, lock: Lock, index: RealIndex, most: float | None) -> Row:
+    """The same for any lock.
+
+    Args:
+        index: serves it, and counts who asks for anything.
+        most: the target.
+    """
     ready: list[int] = []
 
     def fresh() -> Sample:
@@ -70,9 +82,9 @@ def _warm(bench: Bench, place: Place, lock: Lock, most: float | None) -> Row:
         return bench.fresh(place, ours, lock)
 
     with _filled(bench, place, lock) as (ours, theirs):
-        bench.index.clear_log()
+        index.clear_log()
         mine, peer = in_turns(bench.times(12, 4), fresh, lambda: bench.fresh(place, theirs, lock))
-        asked = requests_by_tool(bench.index)
+        asked = requests_by_tool(index)
     note = f"packages with a ready copy before: {min(ready)}; requests: {asked}"
     name = f"warm, {lock.expected} packages, copies ready"
     return Row(name, mine, peer, place.name, most=most, note=note)
@@ -183,7 +195,7 @@ def small(bench: Bench, place: Place) -> list[Row]:
     mine, peer = _cold(bench, place, bench.small)
     return [
         _no_op(bench, place, bench.small, most=None),
-        _warm(bench, place, bench.small, most=None),
+        warm_row(bench, place, bench.small, bench.index, most=None),
         Row(f"cold, {bench.small.expected} packages", mine, peer, place.name),
     ]
 
