@@ -17,19 +17,20 @@ from typing import Any
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing import transaction
 from pkgc_daemon.installing.changes import Changes
+from pkgc_daemon.installing.claims import claims_of
 from pkgc_daemon.installing.conflicts import overlap_error
 from pkgc_daemon.installing.failures import interrupted, translated
 from pkgc_daemon.installing.layout import LOCK, WORK, Layout, layout_of
 from pkgc_daemon.installing.links import Linker
 from pkgc_daemon.installing.lock import DEFAULT_TIMEOUT, LockVanishedError, environment_lock
-from pkgc_daemon.installing.overlaps import overlaps_of, robbed, shared_paths
+from pkgc_daemon.installing.overlaps import overlaps_of, robbed
 from pkgc_daemon.installing.staging import (
     Addition,
     Staging,
     TreeDamagedError,
     read_additions,
 )
-from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owners_of
+from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owned_files, owners_of
 from pkgc_daemon.modes import Modes
 
 Progress = Callable[[int, int], None]
@@ -187,7 +188,7 @@ def _lock_timeout(args: dict[str, Any]) -> float:
 
 
 def _scan(interpreter: dict[str, Any]) -> dict[str, Any]:
-    from pkgc_daemon.environments.scan import scan_environment
+    from pkgc_daemon.environments.watched import scan_environment
 
     paths = interpreter["paths"]
     return scan_environment(
@@ -229,7 +230,11 @@ def _change(
     try:
         if strict and (found := overlaps_of(layout, staging, leaving, additions)):
             raise overlap_error(*found)
-        losses = robbed(layout, staging, leaving, additions, owners()) if leaving else {}
+        owned = {path for item in leaving for path in owned_files(layout, item.dist_info) or ()}
+        # Of those that stay, only who may own something of that: reading every RECORD takes longer than
+        # replacing one package.
+        kept = owners_of(layout, leaving, claims_of(layout, owned)) if leaving else {}
+        losses = robbed(layout, staging, leaving, additions, kept) if leaving else {}
     except TreeDamagedError as error:
         return _damaged(error)
     except OSError as error:
@@ -244,7 +249,7 @@ def _change(
     if not additions and not leaving:
         compiled = _compile_kept(layout, interpreter, modes, cancelled) if args.get("compile") else 0
         return _done(additions, leaving, linker, staging, [], compiled)
-    removals = find_removals(layout, leaving, shared_paths(layout, leaving, owners()) if leaving else ())
+    removals = find_removals(layout, leaving, owned & kept.keys())
     try:
         transaction.begin(prefix)
         try:

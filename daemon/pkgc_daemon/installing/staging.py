@@ -253,8 +253,16 @@ class Staging:
         known = self._folders.get(folder)
         if known is not None:
             return known
-        real = os.path.realpath(os.path.join(self.layout.prefix, folder))
-        inside = self.layout.inside(real)
+        above, _, name = folder.rpartition("/")
+        if above:
+            above = self._resolved(above, path, filename)
+        straight = f"{above}/{name}" if above else name
+        inside: str | None = straight
+        real = f"{self.layout.prefix}/{straight}"
+        # Below a folder without symlinks only the last step can be one: that is one look instead of many.
+        if name in ("", ".", "..") or os.path.islink(real):
+            real = os.path.realpath(os.path.join(self.layout.prefix, folder))
+            inside = self.layout.inside(real)
         if inside is None:
             raise PkgcError(
                 "outside-environment",
