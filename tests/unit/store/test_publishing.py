@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pkgc_daemon.selection.ports import CachedPage
 from pkgc_daemon.store import artifacts
 from pkgc_daemon.store.catalog import Catalog
 from pkgc_daemon.store.store import Store
@@ -92,3 +93,20 @@ def test_rows_of_a_burst_are_written_together(tmp_path: Path, monkeypatch: pytes
     opened.close()
     with sqlite3.connect(tmp_path / "catalog.sqlite3") as connection:
         assert connection.execute("SELECT count(*) FROM origins").fetchone() == (4,)
+
+
+async def test_pages_of_an_earlier_daemon_are_found(tmp_path: Path) -> None:
+    """Memory tells which pages are there: one that it does not know would be fetched again after a restart."""
+    page = CachedPage("key", URL, None, None, 12.5, "text/html", b"<html>", URL)
+    first = await Store.open(tmp_path / "cache")
+    await first.save_page(page)
+    assert await first.load_page("key") == page
+    await first.close()
+    second = await Store.open(tmp_path / "cache")
+    try:
+        assert await second.load_page("key") == page
+        assert await second.load_page("other") is None
+        await second.drop_page("key")
+        assert await second.load_page("key") is None
+    finally:
+        await second.close()
