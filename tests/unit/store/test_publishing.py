@@ -96,7 +96,7 @@ def test_rows_of_a_burst_are_written_together(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_pages_of_an_earlier_daemon_are_found(tmp_path: Path) -> None:
-    """Memory tells which pages are there: one that it does not know would be fetched again after a restart."""
+    """Memory tells which pages there are: one that it does not know would be fetched again."""
     page = CachedPage("key", URL, None, None, 12.5, "text/html", b"<html>", URL)
     first = await Store.open(tmp_path / "cache")
     await first.save_page(page)
