@@ -15,6 +15,9 @@ ALGORITHMS = frozenset(
     {"sha256", "sha384", "sha512", "blake2b", "blake2s", "sha3_256", "sha3_384", "sha3_512"}
 )
 
+#: Characters of ``sha256=`` and 32 bytes in base64 without padding.
+_COMMON = 50
+
 
 class RecordLine(NamedTuple):
     """The claim of one line: an algorithm of hashlib, the raw digest, and the size if one is given."""
@@ -57,7 +60,7 @@ def parse_record(text: str, unhashed: frozenset[str]) -> dict[str, RecordLine | 
 
 
 def _claim(number: int, path: str, field: str, size: str) -> RecordLine:
-    if field.startswith("sha256=") and len(field) == 50 and size.isdecimal() and size.isascii():
+    if field.startswith("sha256=") and len(field) == _COMMON and size.isdecimal() and size.isascii():
         # What nearly every line is, in a third of the time; what is wrong is said below.
         try:
             text = field[7:].replace("-", "+").replace("_", "/")

@@ -4,11 +4,12 @@ the next one.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.modes import own_umask
@@ -21,6 +22,9 @@ from .calls import SyncCall
 from .context import Context
 from .targets import Target
 
+if TYPE_CHECKING:
+    from pkgc_daemon.store.store import Store
+
 #: Files below which the installer links them itself sooner than a worker is told.
 FEW_FILES = 300
 
@@ -29,14 +33,17 @@ class Copies:
     """What one round of one sync has to be renamed into its environment. Call `discard` at its end.
 
     Args:
+        store: where copies come from.
+        umask: of whom the environment belongs to.
         plan: what the round does.
+        fits: whether copies in the cache can be moved into the environment at all.
     """
 
-    def __init__(self, context: Context, call: SyncCall, target: Target, plan: Plan) -> None:
-        self._store = context.services.store
-        self._umask = context.umask if context.umask is not None else own_umask() or 0o022
-        self._fits = _fits(context, call, target)
-        self._used = self._fits and bool(plan.add) and not plan.remove
+    def __init__(self, store: Store, umask: int, plan: Plan, *, fits: bool) -> None:
+        self._store = store
+        self._umask = umask
+        self._fits = fits
+        self._used = fits and bool(plan.add) and not plan.remove
         self._asked_at = time.monotonic()
         self._taken: dict[str, Taken] = {}
         """Ready copies, by digest."""
@@ -91,6 +98,18 @@ class Copies:
         """Remove what is left."""
         self._store.ready.discard(self._taken.values())
         self._store.outlays.give_up(self._layings.values())
+
+
+async def prepare(context: Context, call: SyncCall, target: Target, plan: Plan) -> Copies:
+    """The copies of one round; nothing is taken yet."""
+    # In a thread: the environment may be on a disk that answers late.
+    umask, fits = await asyncio.to_thread(_look, context, call, target)
+    return Copies(context.services.store, umask, plan, fits=fits)
+
+
+def _look(context: Context, call: SyncCall, target: Target) -> tuple[int, bool]:
+    umask = context.umask if context.umask is not None else own_umask() or 0o022
+    return umask, _fits(context, call, target)
 
 
 def _fits(context: Context, call: SyncCall, target: Target) -> bool:

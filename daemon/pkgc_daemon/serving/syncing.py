@@ -20,7 +20,7 @@ from .context import Context
 from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
-from .preparing import Copies
+from .preparing import Copies, prepare
 from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
@@ -81,7 +81,7 @@ async def sync(context: Context, call: SyncCall) -> int:
             return 0
         target.check_writable()
         with ExitStack() as leases:
-            copies = Copies(context, call, target, plan)
+            copies = await prepare(context, call, target, plan)
             # Not before the answer is sent: a thread that removes things would only be in its way.
             leases.callback(context.services.later, copies.discard)
             obtained = await _obtain(context, plan.add, asked, leases, copies)

@@ -5,7 +5,6 @@ builds and requests.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,16 +31,19 @@ class Records:
     layout: Layout
     catalog: Catalog
     _to_be_built: dict[str, Origin]
+    _page_names: set[str]
+    """Of the files of saved pages; one that is gone costs a look."""
 
     async def load_page(self, key: str) -> CachedPage | None:
         """See `selection.ports.PageStore`."""
-        # One stat here is cheaper than a thread: on a first sync there is no page at all.
-        if not os.path.exists(self.layout.page(key)):
+        # Memory tells what is not there: a first sync asks for a hundred pages, and threads cost more.
+        if self.layout.page(key).name not in self._page_names:
             return None
         return await asyncio.to_thread(pages.load, self.layout, key)
 
     async def save_page(self, page: CachedPage) -> None:
         """See `selection.ports.PageStore`."""
+        self._page_names.add(self.layout.page(page.key).name)
         await asyncio.to_thread(pages.save, self.layout, page)
 
     async def drop_page(self, key: str) -> None:

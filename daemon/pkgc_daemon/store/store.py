@@ -18,7 +18,7 @@ from typing import Any
 from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_identity
 from pkgc_daemon.environments.watching import LOCAL
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import artifacts, trees
+from pkgc_daemon.store import artifacts, pages, trees
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
 from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import (
@@ -71,6 +71,7 @@ class Store(Publishing, Records, Housekeeping):
         self._leases: Counter[str] = Counter()
         self._to_be_built: dict[str, Origin] = {}
         self._offers = {}
+        self._page_names = pages.names(layout)
         self._manifests = ManifestCache(_MANIFEST_ENTRIES)
         self._publishing: dict[str, asyncio.Task[Artifact]] = {}
         self._building: dict[str, asyncio.Task[Tree]] = {}
