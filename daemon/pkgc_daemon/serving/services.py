@@ -18,7 +18,7 @@ from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
 from pkgc_daemon.fetching.patience import PatienceLimits
 from pkgc_daemon.fetching.texts import Texts
 from pkgc_daemon.fetching.transport import Transport
-from pkgc_daemon.inputs.config import Config, parse_config, parse_size
+from pkgc_daemon.inputs.config import BYTECODE, Config, parse_config, parse_size
 from pkgc_daemon.inputs.given import Lock
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
@@ -97,6 +97,7 @@ class Services:
         self._socket = Path()
         self._configs: dict[str, tuple[bytes, Config]] = {}
         self._max_size = cache_limit(config)
+        store.bytecode.enabled = keeps_bytecode(config)
 
     async def _obtain_for_build(self, wanted: Wanted, asking: Asking) -> Obtained:
         """The tree of a build requirement: by the same ways as everything else."""
@@ -183,6 +184,7 @@ class Services:
 
         self.store.workers.start()
         refill = asyncio.create_task(self.store.ready.refill(self._is_idle))
+        compiling = asyncio.create_task(self.store.bytecode.run(self._is_idle))
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
 
         try:
@@ -197,6 +199,7 @@ class Services:
                         event("checkpoint-failed", logging.ERROR, exc=error)
         finally:
             refill.cancel()
+            compiling.cancel()
 
     def _is_idle(self) -> bool:
         """Whether no call runs."""
@@ -272,6 +275,18 @@ def cache_limit(config: Config) -> int | None:
         return parse_size(given)
     except ValueError as error:
         raise InputError("invalid-variable", f"PKGC_CACHE_MAX_SIZE: {error}") from error
+
+
+def keeps_bytecode(config: Config) -> bool:
+    """Whether bytecode of trees is kept in the cache.
+
+    Raises:
+        InputError: `invalid-variable`.
+    """
+    given = os.environ.get("PKGC_BYTECODE") or config.cache.get("bytecode", "auto")
+    if given not in BYTECODE:
+        raise InputError("invalid-variable", f"PKGC_BYTECODE: must be one of {', '.join(BYTECODE)}")
+    return bool(given != "off")
 
 
 def fetch_limits(network: Mapping[str, Any]) -> FetchLimits:

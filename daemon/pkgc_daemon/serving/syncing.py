@@ -19,7 +19,7 @@ from .context import Context
 from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
-from .preparing import take_copies, want_copies
+from .preparing import compile_trees, kept_bytecode, take_copies, want_bytecode, want_copies
 from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
@@ -80,6 +80,8 @@ async def sync(context: Context, call: SyncCall) -> int:
         with ExitStack() as leases:
             obtained = await _obtain(context, plan.add, asked, leases)
             clock.lap("fetch")
+            await compile_trees(context, call, target, obtained)
+            clock.lap("compile")
             result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained, robbed)
             clock.lap("install")
         if result["status"] == "done":
@@ -93,6 +95,10 @@ async def sync(context: Context, call: SyncCall) -> int:
         if result["status"] == "reinstall":
             output.detail(f"reinstalling what shares files with a removed package: {result['names']}")
             robbed.update(result["names"])
+        elif result["status"] == "damaged" and result.get("bytecode"):
+            # Compiled again, or where it is installed: bytecode is no reason to fail.
+            output.detail(f"bytecode in the cache is put away: {result['path']}: {result['detail']}")
+            await context.services.store.bytecode.drop(result["sha256"])
         elif result["status"] == "damaged":
             whose = next((str(o.wanted) for o in obtained.values() if o.tree.sha256 == result["sha256"]), "")
             if result["sha256"] in healed:
@@ -207,6 +213,7 @@ async def _apply(
     store = context.services.store
     removals = [*plan.remove]
     copies = {} if only_check else take_copies(context, call, target, plan, obtained)
+    compiled = {} if only_check else kept_bytecode(context, call, target, obtained)
     args: dict[str, Any] = {
         "venv": target.venv,
         "fingerprint": fingerprint,
@@ -228,6 +235,7 @@ async def _apply(
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
                 "ready": copies.get(one.wanted.name),
+                "bytecode": compiled.get(one.wanted.name),
                 "requested": True,
             }
             for one in obtained.values()
@@ -269,6 +277,7 @@ async def _apply(
         store.ready.discard(copies.values())
     if result["status"] == "done":
         want_copies(context, call, target, obtained, copies)
+        want_bytecode(context, call, target, obtained)
     return result
 
 

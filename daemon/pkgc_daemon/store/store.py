@@ -19,6 +19,7 @@ from typing import Any
 from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_identity
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, trees
+from pkgc_daemon.store.bytecode import Bytecode
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
 from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remove_tree, sync_filesystem
@@ -41,7 +42,14 @@ class Store(Records, Housekeeping):
     """One cache folder, opened by its one daemon. Made by `open`; use from the loop's thread only."""
 
     def __init__(
-        self, layout: Layout, lock: CacheLock, catalog: Catalog, workers: Workers, boot: str, filesystem: str
+        self,
+        layout: Layout,
+        lock: CacheLock,
+        catalog: Catalog,
+        workers: Workers,
+        boot: str,
+        filesystem: str,
+        bytecode: Bytecode,
     ) -> None:
         self.layout = layout
         self.lock = lock
@@ -58,6 +66,7 @@ class Store(Records, Housekeeping):
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._closed = False
         self.ready = ReadyCopies(layout, self.has_tree)
+        self.bytecode = bytecode
 
     @classmethod
     async def open(
@@ -104,7 +113,9 @@ class Store(Records, Housekeeping):
             for path in list(layout.incoming.iterdir()):
                 if path.stat().st_mtime < oldest:
                     remove_tree(path)
-            return cls(layout, owned, catalog, workers or ThreadWorkers(), boot_id(), kind)
+            boot = boot_id()
+            bytecode = Bytecode.open(layout, boot, catalog.trees.__contains__)
+            return cls(layout, owned, catalog, workers or ThreadWorkers(), boot, kind, bytecode)
         except BaseException as error:
             if catalog is not None:
                 catalog.close()
@@ -121,6 +132,7 @@ class Store(Records, Housekeeping):
         self._closed = True
         running = [*self._publishing.values(), *self._building.values(), *self._checking.values()]
         await asyncio.gather(*running, return_exceptions=True)
+        await self.bytecode.close()
         try:
             await self.checkpoint()
         finally:
@@ -140,7 +152,8 @@ class Store(Records, Housekeeping):
         self.catalog.save_use()
         new_artifacts = [row.sha256 for row in self.catalog.artifacts.values() if self._is_new(row)]
         new_trees = [row.sha256 for row in self.catalog.trees.values() if self._is_new(row)]
-        if not new_artifacts and not new_trees:
+        new_bytecode = self.bytecode.unsynced
+        if not new_artifacts and not new_trees and not new_bytecode:
             return
         try:
             await asyncio.to_thread(sync_filesystem, self.layout.root)
@@ -148,6 +161,7 @@ class Store(Records, Housekeeping):
             _LOG.warning("the cache could not be synced; it is verified after the next boot: %s", error)
             return
         self.catalog.mark_synced(new_artifacts, new_trees)
+        await asyncio.to_thread(self.bytecode.synced, new_bytecode)
 
     def _is_new(self, row: ArtifactRow | TreeRow) -> bool:
         return not row.synced and row.boot == self._boot
@@ -425,6 +439,8 @@ class Store(Records, Housekeeping):
         """Put a tree away, so that the next `ensure_tree` unpacks it again."""
         self._manifests.drop(sha256)
         self.ready.forget([sha256])
+        # First: bytecode counts by the times of this tree's files, and another unpacking has others.
+        await self.bytecode.drop(sha256)
         if sha256 in self.catalog.trees:
             self.catalog.drop_tree(sha256)
             await asyncio.to_thread(self._put_away, self.layout.tree(sha256))
