@@ -61,9 +61,9 @@ def apply_plan(
         again); ``reinstall`` (with ``names``: packages that stay, but whose file was overwritten by one that
         leaves: plan again with them reinstalled, or name them in ``settled``: nothing was changed); or
         ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says, or with
-        ``bytecode`` true, of one whose bytecode is not: nothing was changed). With ``done`` also ``installed``,
-        ``removed``, ``warnings``, ``link_mode`` (the one really used), ``files``, ``compiled`` (what lacked
-        bytecode before) and ``interpreter``.
+        ``bytecode`` true, of one whose bytecode is not: nothing was changed). With ``done`` also
+        ``installed``, ``removed``, ``warnings``, ``link_mode`` (the one really used), ``files``, ``compiled``
+        (what lacked bytecode before) and ``interpreter``.
 
     Raises:
         PkgcError: the environment is as it was before.

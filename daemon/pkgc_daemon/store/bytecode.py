@@ -1,8 +1,8 @@
 """Bytecode of trees: compiled once for each kind of interpreter, kept in the store, used by all environments.
 
 `ensure` compiles now, for a sync that waits; `want` notes what would be of use, and `run` compiles it while
-nobody waits.  Whatever goes wrong here costs time only: what has no bytecode is compiled where it is installed,
-or by Python itself.  On disk it is `compiled`, the compiler is `compiling`.
+nobody waits.  Whatever goes wrong here costs time only: what has no bytecode is compiled where it is
+installed, or by Python itself.  On disk it is `compiled`, the compiler is `compiling`.
 """
 
 from __future__ import annotations

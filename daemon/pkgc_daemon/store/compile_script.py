@@ -44,7 +44,7 @@ def die_with(parent: int) -> None:
 
 def read(path: str, size: int, mtime_ns: int, sha256: str) -> tuple[bytes, float] | None:
     """A source and its time, or None when it is not what the tree's manifest says."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         data = file.read()

@@ -1,8 +1,8 @@
 """Bytecode of trees on disk: one folder per tree and kind of interpreter, complete or not there.
 
-``<key>/root`` mirrors the tree (``pkg/__pycache__/mod.cpython-311.pyc``), ``<key>/manifest`` lists every file of
-it as a tree's manifest does, and says of which unpacking of the wheel it is: the files count by their sources'
-times, which another unpacking does not have.  Everything here blocks, except `key_of`.
+``<key>/root`` mirrors the tree (``pkg/__pycache__/mod.cpython-311.pyc``), ``<key>/manifest`` lists every file
+of it as a tree's manifest does, and says of which unpacking of the wheel it is: the files count by the times
+of their sources, which another unpacking does not have.  Everything here blocks, except `key_of`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compiling sources of trees with a target interpreter: units of work, and the children that carry them out.
 
 A lane is one thread with one child (`compile_script`).  Lanes share the units of a batch, so that one tree of
-thousands of files keeps all of them busy.  Publishing is the business of `bytecode`, after a tree's last unit.
+thousands of files keeps all of them busy.  Publishing is for `bytecode` to do, after a tree's last unit.
 """
 
 from __future__ import annotations
