@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
 from pkgc_daemon.environments.files import open_regular
-from pkgc_daemon.installing.compiled import drop_stale
+from pkgc_daemon.installing.compiled import bytecode_of, drop_stale
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.staging import Staging
@@ -90,6 +90,18 @@ class Changes:
                 continue
             self._replaced.append(path)
             self.places.append(path)
+            if path.endswith(".py"):
+                self._forget_bytecode(path)
+
+    def _forget_bytecode(self, source: str) -> None:
+        """Move aside the bytecode of a source that is replaced, where none is staged to take its place."""
+        start = f"{self.layout.prefix}/"
+        for found in bytecode_of(start + source):
+            path = found.removeprefix(start)
+            if self._aside.isdisjoint((path, os.path.dirname(path))) and not os.path.lexists(
+                f"{self._staging.root}/{path}"
+            ):
+                self._replaced.append(path)
 
     def _is_stray_link(self, path: str, found: os.stat_result) -> bool:
         """Whether a symlink to a folder, which no package owns, stands where a package's folder was."""

@@ -37,14 +37,21 @@ def source_of(path: str) -> str:
     return f"{folder[: -len('__pycache__')]}{name.rpartition('.')[0].rpartition('.')[0]}.py"
 
 
-def drop_stale(source: str) -> None:
-    """Remove the bytecode beside the source at this absolute path, which need not be there."""
+def bytecode_of(source: str) -> list[str]:
+    """The .pyc files that belong to the source at this path, which need not be there (PEP 3147, PEP 488)."""
     folder, _, name = source.rpartition("/")
     stem = f"{name[:-3]}."
     try:
         names = os.listdir(f"{folder}/__pycache__")
     except OSError:
-        return
-    for one in names:
-        if one.startswith(stem) and one.endswith(".pyc") and "." not in one[len(stem) : -4]:
-            os.unlink(f"{folder}/__pycache__/{one}")
+        return []
+    found = [one for one in names if one.startswith(stem) and one.endswith(".pyc")]
+    # `a.b.cpython-311.pyc` belongs to a.b.py, not to a.py; optimised files have one part more.
+    found = [one for one in found if "." not in one[len(stem) : -4].partition(".opt-")[0]]
+    return [f"{folder}/__pycache__/{one}" for one in found]
+
+
+def drop_stale(source: str) -> None:
+    """Remove the bytecode beside the source at this absolute path."""
+    for path in bytecode_of(source):
+        os.unlink(path)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -68,6 +68,8 @@ class Bytecode:
         """How often a tree's bytecode was dropped: what was begun before is not published after."""
         self._hopeless: set[_Item] = set()
         self._flights: dict[_Item, tuple[Batch, asyncio.Task[None]]] = {}
+        self._urgent = 0
+        """Syncs that wait."""
         self._behind: tuple[Batch, asyncio.Task[None]] | None = None
         self._wanted: OrderedDict[_Item, int] = OrderedDict()
         self._queue: OrderedDict[_Item, str] = OrderedDict()
@@ -101,12 +103,19 @@ class Bytecode:
             interpreter: the answer of its probe.
         """
         key, executable = key_of(interpreter), _compiler(interpreter)
-        if not self.enabled or key is None or not executable:
+        if key is None or not executable:
             return
         missing = [one for one in dict.fromkeys(sha256s) if self._is_missing(one, key)]
         if not missing:
             return
-        await self._interrupt()
+        self._urgent += 1
+        try:
+            await self._interrupt()
+            await self._ensure(missing, key, executable)
+        finally:
+            self._urgent -= 1
+
+    async def _ensure(self, missing: Sequence[str], key: str, executable: str) -> None:
         flights: dict[int, tuple[Batch, asyncio.Task[None]]] = {}
         alone = [one for one in missing if self._is_missing(one, key) and not self._is_coming(one, key)]
         if alone:
@@ -118,7 +127,8 @@ class Bytecode:
         await _wait(flights.values())
 
     def _is_missing(self, sha256: str, key: str) -> bool:
-        return self.path(sha256, key) is None and (sha256, key) not in self._hopeless
+        """Whether it is to be compiled, if somebody wants it."""
+        return self.enabled and self.path(sha256, key) is None and (sha256, key) not in self._hopeless
 
     def _is_coming(self, sha256: str, key: str) -> bool:
         flight = self._flights.get((sha256, key))
@@ -206,7 +216,7 @@ class Bytecode:
             interpreter: the answer of its probe.
         """
         key, executable = key_of(interpreter), _compiler(interpreter)
-        if not self.enabled or key is None or not executable:
+        if key is None or not executable:
             return
         for sha256 in sha256s:
             if not self._is_missing(sha256, key):
@@ -230,9 +240,9 @@ class Bytecode:
             await self._changed.wait()
             self._changed.clear()
             while self._queue:
-                while not idle():  # noqa: ASYNC110
+                while self._urgent or not idle():  # noqa: ASYNC110
                     await asyncio.sleep(_IDLE_POLL)
-                await self._one_batch(lambda: not idle())
+                await self._one_batch(lambda: bool(self._urgent) or not idle())
 
     async def _one_batch(self, pause: Callable[[], bool]) -> None:
         """Compile what is wanted for one kind of interpreter, until `pause`; the rest stays wanted."""
@@ -252,7 +262,9 @@ class Bytecode:
             batch.stop.set()
             self._behind = None
         for job in batch.jobs:
-            if not job.problem and self._is_missing(job.sha256, key) and job.left and not batch.problem:
+            if batch.problem or job.problem or not job.left:
+                continue
+            if self._is_missing(job.sha256, key):
                 self._queue[job.sha256, key] = executable
 
     async def _interrupt(self) -> None:
@@ -332,7 +344,9 @@ class Bytecode:
                 self._unsynced = 0
 
     async def close(self) -> None:
-        """Stop what runs, and wait for its end."""
+        """Stop what runs, and wait for its end; nothing begins any more."""
+        self.enabled = False
+        self._queue.clear()
         running = list({id(batch): (batch, task) for batch, task in self._flights.values()}.values())
         for batch, _task in running:
             batch.stop.set()
