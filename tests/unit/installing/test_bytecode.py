@@ -54,12 +54,12 @@ def compiled(
     return {**item, "bytecode": str(folder)}
 
 
-def same_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have all trees unpacked at one moment, as trees of one cold sync nearly are."""
+def same_times(monkeypatch: pytest.MonkeyPatch, moment: int = 1_700_000_000) -> None:
+    """Have all trees unpacked at one moment, long ago, as trees of one cold sync nearly are."""
     real = os.fstat
 
     def frozen(descriptor: int) -> os.stat_result:
-        os.utime(descriptor, (1_700_000_000, 1_700_000_000))
+        os.utime(descriptor, (moment, moment))
         return real(descriptor)
 
     monkeypatch.setattr("pkgc_daemon.archives.wheel.os.fstat", frozen)
@@ -85,8 +85,11 @@ def pycs(env: Env) -> set[str]:
 
 
 @pytest.mark.parametrize("mode", ["hardlink", "copy", "auto"])
-def test_it_is_placed_valid_and_no_compiler_runs(env: Env, mode: str) -> None:
+def test_it_is_placed_valid_and_no_compiler_runs(
+    env: Env, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     """--compile-bytecode from the store: a time that is not the source's would make Python compile again."""
+    same_times(monkeypatch)
     asked = without_compiler(env)
     files = {"demo/__init__.py": "def f():\n    raise ValueError\n", "demo/bad.py": "(\n"}
     item = compiled(env, "demo", files, data={"purelib/deep/m.py": "X = 1\n"})
@@ -146,6 +149,22 @@ def test_overlapping_sources_run_as_they_read(
         assert not pycs(env)
     else:
         assert value_of(env, "ns") == second[4]
+
+
+def test_of_equal_sources_the_bytecode_is_that_of_the_one_that_is_placed(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Namespace packages with the same `__init__.py`: the other one's bytecode has another time, and would be
+    compiled again at every start where site-packages cannot be written."""
+    items = []
+    for number, name in enumerate(("aaa", "bbb", "ccc")):
+        with monkeypatch.context() as patch:
+            same_times(patch, 1_700_000_000 + 100 * number)
+            items.append(compiled(env, name, {"ns/__init__.py": "X = 1\n"}))
+    env.apply(items)
+    code = f"import sys; sys.path.insert(0, {str(env.site)!r}); import ns"
+    ran = subprocess.run([sys.executable, "-I", "-B", "-v", "-c", code], capture_output=True, text=True)
+    assert f"{env.site}/ns/__pycache__/__init__.{TAG}.pyc matches" in ran.stderr
 
 
 def test_a_loser_that_comes_later_leaves_the_winners_bytecode(
