@@ -221,7 +221,7 @@ def probe_interpreter(args: dict[str, Any], _progress: Progress, _cancelled: Can
 
 def scan_environment(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
     """See `environments.scan.scan_environment`."""
-    from .environments.scan import scan_environment as hand
+    from .environments.watched import scan_environment as hand
 
     return hand(args)
 

@@ -57,6 +57,16 @@ def parse_record(text: str, unhashed: frozenset[str]) -> dict[str, RecordLine | 
 
 
 def _claim(number: int, path: str, field: str, size: str) -> RecordLine:
+    if field.startswith("sha256=") and len(field) == 50 and size.isdecimal() and size.isascii():
+        # What nearly every line is, in a third of the time; what is wrong is said below.
+        try:
+            text = field[7:].replace("-", "+").replace("_", "/")
+            digest = binascii.a2b_base64(text + "=", strict_mode=True)
+        except ValueError:
+            pass
+        else:
+            if len(size) < 20:
+                return RecordLine("sha256", digest, int(size))
     algorithm, separator, encoded = field.partition("=")
     if not separator:
         raise ValueError(f"line {number}: {path} has no hash")

@@ -303,8 +303,12 @@ class _Wheel:
                 claim = claims[name]
                 if compiled:
                     self._verify_only(entry, claim)
-                else:
+                    continue
+                small = self.archive.small(entry)
+                if small is None or (claim is not None and claim.algorithm != "sha256"):
                     written.append(self._write_file(prefix + name, entry, claim))
+                else:
+                    written.append(self._write_small(prefix + name, entry, claim, small))
         if not any(entry.path == record for entry in written):
             self._refuse("its RECORD was not written", "none", record)
         return written
@@ -322,9 +326,6 @@ class _Wheel:
 
     def _write_file(self, path: str, entry: Entry, claim: RecordLine | None) -> FileEntry:
         mode = 0o555 if entry.executable else 0o444
-        small = self.archive.small(entry)
-        if small is not None and (claim is None or claim.algorithm == "sha256"):
-            return self._write_small(path, entry, claim, small, mode)
         fd = os.open(path, _CREATE, mode)
         try:
             hasher = hashlib.sha256()
@@ -346,16 +347,17 @@ class _Wheel:
             entry.name, entry.size, entry.executable, hasher.hexdigest(), status.st_mtime_ns, status.st_ino
         )
 
-    def _write_small(
-        self, path: str, entry: Entry, claim: RecordLine | None, data: bytes, mode: int
-    ) -> FileEntry:
+    def _write_small(self, path: str, entry: Entry, claim: RecordLine | None, data: bytes) -> FileEntry:
         """`_write_file` for the many files that are one piece: half the calls."""
+        mode = 0o555 if entry.executable else 0o444
+        size = len(data)
         digest = hashlib.sha256(data)
-        self._check_claim(entry, claim, digest.digest())
+        if claim is not None and (claim.digest != digest.digest() or claim.size != size):
+            self._check_claim(entry, claim, digest.digest())
         fd = os.open(path, _CREATE, mode)
         try:
-            written = os.write(fd, data)
-            while written < len(data):
+            written = os.write(fd, data) if size else 0
+            while written < size:
                 written += os.write(fd, memoryview(data)[written:])
             status = os.fstat(fd)
             if status.st_mode & 0o7777 != mode:
@@ -363,7 +365,7 @@ class _Wheel:
         finally:
             os.close(fd)
         return FileEntry(
-            entry.name, entry.size, entry.executable, digest.hexdigest(), status.st_mtime_ns, status.st_ino
+            entry.name, size, entry.executable, digest.hexdigest(), status.st_mtime_ns, status.st_ino
         )
 
     def _verify_only(self, entry: Entry, claim: RecordLine | None) -> None:

@@ -179,7 +179,11 @@ OPTIONS: Mapping[str, _Check] = {
 }
 #: Values of ``cache.bytecode``.
 BYTECODE = ("auto", "off")
-CACHE: Mapping[str, _Check] = {"max-size": _bytes, "bytecode": _one_of(*BYTECODE)}
+CACHE: Mapping[str, _Check] = {
+    "max-size": _bytes,
+    "ready-copies": _boolean,
+    "bytecode": _one_of(*BYTECODE),
+}
 NETWORK: Mapping[str, _Check] = {
     "concurrent-downloads": _count,
     "concurrent-per-host": _count,
@@ -208,7 +212,7 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Option names with dashes -> bool, str, int or tuple of str (see `OPTIONS`)."""
     cache: Mapping[str, Any] = field(default_factory=dict)
-    """``max-size`` (bytes), ``bytecode`` (see `BYTECODE`)."""
+    """``max-size`` (bytes), ``ready-copies``, ``bytecode`` (see `BYTECODE`)."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """Counts (int) and timeouts (float, seconds), see `NETWORK`."""
     path: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
@@ -34,6 +35,9 @@ from pkgc_daemon.modes import Modes
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
 
+#: Seconds between two reports of progress.
+_REPORT_EVERY = 0.03
+
 
 def apply_plan(
     args: dict[str, Any], progress: Progress | None = None, cancelled: Cancelled | None = None
@@ -45,8 +49,9 @@ def apply_plan(
             ``create``: arguments of `create_environment`; ``fingerprint``: of the scan that the plan was
             made from, or None; ``remove``: maps of ``name``, ``version``, ``dist_info`` (absolute);
             ``add``: maps of ``name`` (normalized), ``version``, ``tree`` (folder), ``manifest`` (path),
-            ``sha256``, ``ready`` (path of a ready copy, which is used up, or None), ``bytecode`` (folder of
-            what the store has compiled of the tree, or None),
+            ``sha256``, ``ready`` (``path`` and ``note`` of a ready copy, which is used up, or None),
+            ``bytecode`` (folder of what the store has compiled of the tree, or None),
+            ``records`` (what `staging.records_of` makes of the following, or None),
             ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
             neither, ``requested``; ``link_mode``: a key of `MODES`; ``compile``; ``strict``;
             ``lock_timeout``: seconds; ``umask``: of whom the environment belongs to, deciding the modes of
@@ -325,15 +330,19 @@ def _stage(
     staging: Staging, additions: list[Addition], progress: Progress | None, cancelled: Cancelled | None
 ) -> None:
     total = sum(len(item.manifest.files) for item in additions)
-    done = 0
+    done, reported = 0, time.monotonic()
     for item in additions:
         if cancelled is not None and cancelled():
             raise interrupted()
         staging.add(item)
         done += len(item.manifest.files)
-        if progress is not None:
+        # Each report wakes the loop's thread, which then competes with this one.
+        if progress is not None and (now := time.monotonic()) - reported >= _REPORT_EVERY:
             progress(done, total)
+            reported = now
         transaction.checkpoint(f"staged {item.name}")
+    if progress is not None:
+        progress(done, total)
 
 
 def _compile(

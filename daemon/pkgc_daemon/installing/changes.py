@@ -61,19 +61,23 @@ class Changes:
 
     def _merge(self, folder: str) -> None:
         prefix, start = self.layout.prefix, f"{folder}/" if folder else ""
+        try:
+            there = set(os.listdir(f"{prefix}/{folder}"))
+        except FileNotFoundError:
+            there = set()
         # Bytecode comes last: a source that is not taken takes its bytecode with it.
         entries = sorted(
             os.scandir(f"{self._staging.root}/{folder}"), key=lambda entry: entry.name == "__pycache__"
         )
         for entry in entries:
             path = start + entry.name
-            if path in self._aside:
+            if path in self._aside or entry.name not in there:
+                # Nothing there: the whole folder goes in by one rename.
                 self.places.append(path)
                 continue
             try:
                 found = os.lstat(f"{prefix}/{path}")
             except FileNotFoundError:
-                # Nothing there: the whole folder goes in by one rename.
                 self.places.append(path)
                 continue
             is_folder = entry.is_dir(follow_symlinks=False)

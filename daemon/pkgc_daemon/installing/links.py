@@ -71,6 +71,10 @@ class Linker:
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in the way of a folder", folder) from None
         self._made.add(folder)
 
+    def known_folder(self, folder: str) -> None:
+        """`folder` (trailing slash) is there, whoever made it."""
+        self._made.add(folder)
+
     def place(
         self,
         source: str,

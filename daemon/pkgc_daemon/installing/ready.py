@@ -1,11 +1,10 @@
-"""Ready copies as the installer sees them: a folder to take over, and the note that says what is in it."""
+"""Ready copies as the installer sees them: folders to take over, and what is in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pkgc_daemon.store.copying import NOTE
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 
@@ -14,14 +13,18 @@ class ReadyCopy(NamedTuple):
 
     path: str
     files: int
-    links: tuple[FileEntry, ...]
-    """Files that it shares with the tree: compared before they are used."""
+    links: tuple[tuple[Any, ...], ...]
+    """Fields of the `FileEntry`s that it shares with the tree: compared before they are used."""
     lines: str
-    """RECORD's lines of its files; '' when `complete`."""
+    """RECORD's lines of its files, `records` among them, sorted; '' when `complete`."""
     records: Mapping[str, bytes]
     """Files of .dist-info that an installer writes, as they are in it."""
     complete: bool
     """RECORD is in it too, and right if `records` are what is to be written."""
+    tops: Mapping[str, tuple[tuple[str, bool], ...]]
+    """Of `site` and `data`: the names to move, and whether each is a folder."""
+    own: tuple[tuple[str, int, int], ...]
+    """(path, size, mtime_ns) of what has to be compared because nobody watched it."""
 
     @property
     def written(self) -> list[str]:
@@ -29,41 +32,35 @@ class ReadyCopy(NamedTuple):
         return [*self.records, "RECORD"] if self.complete else list(self.records)
 
 
-def read_note(item: Mapping[str, Any]) -> tuple[Manifest, ReadyCopy] | None:
-    """The manifest without what is copied, and the copy; None when there is no such copy any more.
+def from_note(item: Mapping[str, Any]) -> tuple[Manifest, ReadyCopy]:
+    """The manifest without what is copied, and the copy.
 
     Args:
-        item: of `apply_plan`'s ``add``; its ``ready`` is the path.
+        item: of `apply_plan`'s ``add``; its ``ready`` is a map of ``path`` and ``note``.
     """
-    import msgpack
-
-    path: str = item["ready"]
-    try:
-        with open(path + NOTE, "rb") as file:
-            note = msgpack.unpackb(file.read(), unicode_errors="surrogateescape", use_list=False)
-        others = tuple(FileEntry(*entry) for entry in note["others"])
-        copy = ReadyCopy(
-            path,
-            note["files"],
-            tuple(FileEntry(*entry) for entry in note["links"]),
-            note["lines"],
-            note["records"],
-            not note["lines"],
-        )
-        manifest = Manifest(
-            item["sha256"],
-            note["filename"],
-            note["name"],
-            note["version"],
-            note["dist_info"],
-            note["data_dir"],
-            note["root_is_purelib"],
-            others,
-            note["console_scripts"],
-            note["gui_scripts"],
-            note["requires_python"],
-            note["newer"],
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    path, note = item["ready"]["path"], item["ready"]["note"]
+    copy = ReadyCopy(
+        path,
+        note["files"],
+        note["links"],
+        note["lines"],
+        note["records"],
+        note["complete"],
+        note["tops"],
+        note["own"],
+    )
+    manifest = Manifest(
+        item["sha256"],
+        note["filename"],
+        note["name"],
+        note["version"],
+        note["dist_info"],
+        note["data_dir"],
+        note["root_is_purelib"],
+        tuple(FileEntry(*entry) for entry in note["others"]),
+        note["console_scripts"],
+        note["gui_scripts"],
+        note["requires_python"],
+        note["newer"],
+    )
     return manifest, copy

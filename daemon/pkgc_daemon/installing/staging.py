@@ -13,15 +13,18 @@ from pkgc_daemon.installing.compiled import drop_stale, read_bytecode, source_of
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
-from pkgc_daemon.installing.ready import ReadyCopy, read_note
+from pkgc_daemon.installing.ready import ReadyCopy, from_note
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
 from pkgc_daemon.store.compiled import BytecodeError, Compiled
+from pkgc_daemon.store.copying import BACK, DATA, SITE
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 INSTALLER = b"pkgc\n"
 #: What of .dist-info says which distribution it is, where it came from and what belongs to it.
 _TELLING = frozenset({*WRITTEN, "METADATA", "WHEEL", "entry_points.txt"})
+#: What rename(2) says when a folder cannot be replaced by another one.
+_IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 class TreeDamagedError(Exception):
@@ -51,6 +54,7 @@ class Addition:
         "name",
         "provenance",
         "ready",
+        "records",
         "requested",
         "tree",
         "version",
@@ -74,6 +78,7 @@ class Addition:
         self.provenance: Mapping[str, Any] | None = item.get("provenance")
         self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
         self.requested = bool(item.get("requested"))
+        self.records: Mapping[str, bytes] | None = item.get("records")
 
     def whole_manifest(self) -> Manifest:
         """The manifest with every file.
@@ -98,18 +103,21 @@ class Addition:
         self.manifest = self.whole_manifest()
         self.ready = None
 
-    def lines_of_ready(self) -> list[str]:
+    def lines_of_ready(self, *, records: bool) -> list[str]:
         """RECORD's lines of what is in the ready copy.
+
+        Args:
+            records: those of the files that an installer adds too.
 
         Raises:
             TreeDamagedError: the manifest cannot be read.
         """
-        from pkgc_daemon.store.copying import entries_of
+        from pkgc_daemon.store.copying import all_lines
 
         assert self.ready is not None
-        if self.ready.lines:
+        if records:
             return self.ready.lines.splitlines(keepends=True)
-        return render_entries(entries_of(self.whole_manifest()))
+        return all_lines(self.whole_manifest())
 
 
 class Staging:
@@ -159,21 +167,25 @@ class Staging:
     def _add(self, item: Addition, site: str) -> None:
         if item.ready is not None and not self._place_ready(item, item.ready, site):
             item.without_ready()
+            self._expanded = False
         manifest = item.manifest
         groups, scripts = self._spread(item, site)
         self._done.append((item, groups))
-        self._expanded = False
         self.warnings += (f"{manifest.filename}: {text}" for text in manifest.newer)
         back = "../" * (site.count("/") + 1) if site else ""
         records = record_files(item)
         info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
         lines: list[str] = []
         if item.ready is not None:
-            if item.ready.complete and item.ready.records == records:
+            same = item.ready.records == records
+            if same and item.ready.complete:
                 return
-            for name in item.ready.written:
-                os.unlink(f"{self.root}/{info}/{name}")
-            lines = item.lines_of_ready()
+            if same:
+                records = {}
+            else:
+                for name in item.ready.written:
+                    os.unlink(f"{self.root}/{info}/{name}")
+            lines = item.lines_of_ready(records=same)
         for key, entries in groups.items():
             target, _, source = key.partition("\0")
             start = f"{target}/" if target else ""
@@ -364,60 +376,97 @@ class Staging:
         return True
 
     def _place_ready(self, item: Addition, ready: ReadyCopy, site: str) -> bool:
-        """Move a ready copy into the staging area, merging folders; False when it lies on another mount.
+        """Move a ready copy into the staging area, merging folders; False when that cannot be done here.
 
         Raises:
             TreeDamagedError: a file that it shares with the tree was changed.
         """
-        for entry in ready.links:
+        if not self._fits(ready, site):
+            return False
+        for fields in ready.links:
+            entry = FileEntry(*fields)
             try:
                 check_source(f"{item.tree}/{entry.path}", entry)
             except DamagedFileError as error:
                 raise TreeDamagedError(item.manifest.sha256, entry.path, error.detail) from error
-        start = f"{site}/" if site else ""
-        self.linker.make_folder(f"{self.root}/{start}")
-        try:
-            # The copy as a whole first: either all of it can be moved here, or none.
-            whole = f"{self.root}.ready"
-            os.rename(ready.path, whole)
-        except OSError:
-            return False
-        for name in os.listdir(whole):
-            self._move(item, f"{whole}/{name}", start + name)
-        os.rmdir(whole)
+        moved = False
+        for folder, names in ready.tops.items():
+            start = f"{site}/" if folder == SITE else ""
+            self.linker.make_folder(f"{self.root}/{start}")
+            for name, is_folder in names:
+                try:
+                    self._move(item, f"{ready.path}/{folder}/{name}", start + name, is_folder)
+                except OSError as error:
+                    if moved or error.errno != errno.EXDEV:
+                        raise
+                    return False  # another mount, if not another file system
+                moved = True
         self.files += ready.files
+        self._expanded = False
         return True
 
-    def _move(self, item: Addition, source: str, path: str) -> None:
+    def _fits(self, ready: ReadyCopy, site: str) -> bool:
+        """Whether a copy, which was laid out for the usual environment, is right for this one."""
+        for path, size, mtime_ns in ready.own:
+            try:
+                found = os.lstat(f"{ready.path}/{path}")
+            except OSError:
+                return False
+            if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
+                return False
+        if DATA not in ready.tops:
+            return True
+        straight = all(self._resolved_or_none(name) == name for name, _ in ready.tops[DATA])
+        return straight and not self.layout.data and "../" * (site.count("/") + 1) == BACK
+
+    def _resolved_or_none(self, folder: str) -> str | None:
+        try:
+            return self._resolved(folder, folder, folder)
+        except PkgcError:
+            return None
+
+    def _move(self, item: Addition, source: str, path: str, is_folder: bool) -> None:
         destination = f"{self.root}/{path}"
-        if not os.path.lexists(destination):
+        if is_folder:
+            try:
+                # Of two folders of one name the kernel says so; a file's rename would replace the other.
+                os.rename(source, destination)
+            except OSError as error:
+                if error.errno not in _IN_THE_WAY:
+                    raise
+            else:
+                return
+        elif not os.path.lexists(destination):
             os.rename(source, destination)
             return
-        there, here = os.path.isdir(destination), os.path.isdir(source)
-        if there and here:
-            for name in os.listdir(source):
-                self._move(item, f"{source}/{name}", f"{path}/{name}")
-            os.rmdir(source)
-            return
-        if there or here:
+        if os.path.isdir(destination) is not is_folder:
             raise conflict(item.name, path)
-        if self._overlap(item, path, sha256_of_file(source)):
+        if is_folder:
+            with os.scandir(source) as entries:
+                below = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for name, folder in below:
+                self._move(item, f"{source}/{name}", f"{path}/{name}", folder)
+            self.linker.known_folder(f"{destination}/")
+        elif self._overlap(item, path, sha256_of_file(source)):
             os.rename(source, destination)
-        else:
-            os.unlink(source)
 
     def _expand(self) -> None:
         """Learn what ready copies hold, file by file: somebody asks whose a path is."""
-        from pkgc_daemon.store.copying import entries_of
+        from pkgc_daemon.store.copying import parts_of
 
         if self._expanded:
             return
         self._expanded = True
         for item, groups in self._done:
-            if item.ready is not None:
-                manifest = item.whole_manifest()
-                site = self.layout.purelib if manifest.root_is_purelib else self.layout.platlib
-                groups[f"{site}\0"] = entries_of(manifest)
+            if item.ready is None:
+                continue
+            manifest = item.whole_manifest()
+            site = self.layout.purelib if manifest.root_is_purelib else self.layout.platlib
+            for part in parts_of(manifest, manifest.files):
+                folder = site if part.folder == SITE else ""
+                groups[f"{folder}\0{part.start}"] = [
+                    one._replace(path=one.path[len(part.start) :]) for one in part.entries
+                ]
 
     def _find(self, path: str, before: Addition | None) -> tuple[str, str] | None:
         """(project, sha256) of the last addition ahead of `before` that has `path`. Slow, and rare."""
@@ -535,8 +584,10 @@ class Staging:
         self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
 
 
-def record_files(item: Addition) -> dict[str, bytes]:
+def record_files(item: Addition) -> Mapping[str, bytes]:
     """What an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+    if item.records is not None:
+        return item.records
     return records_of(item.provenance, item.direct_url, requested=item.requested)
 
 
@@ -575,10 +626,9 @@ def read_additions(
     """The additions in normalized-name order, or the first whose manifest cannot be read."""
     found: list[Addition] = []
     for item in sorted(items, key=lambda item: str(item["name"])):
-        copied = read_note(item) if item.get("ready") else None
-        if copied is not None:
+        if item.get("ready"):
             try:
-                found.append(Addition(item, *copied, read_bytecode(item, None)))
+                found.append(Addition(item, *from_note(item), read_bytecode(item, None)))
             except BytecodeError as error:
                 return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
             continue

@@ -1,24 +1,96 @@
-"""Preparing: which ready copies and bytecode a sync takes, and what is to be made for the next one."""
+"""Preparing: which ready copies a sync takes, which trees are laid out for it, and what is to be copied for
+the next one.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.modes import own_umask
-from pkgc_daemon.store.compiled import key_of
-from pkgc_daemon.store.ready import Used
-from pkgc_daemon.vocabulary import Plan
+from pkgc_daemon.store.outlays import Laying
+from pkgc_daemon.store.ready import Taken, Used
+from pkgc_daemon.vocabulary import Artifact, Origin, Plan
 
-from .asking import Obtained
+from .asking import Obtained, provenance_of
 from .calls import SyncCall
 from .context import Context
 from .targets import Target
 
+#: Files below which the installer links them itself sooner than a worker is told.
+FEW_FILES = 300
 
-def _umask(context: Context) -> int:
-    return context.umask if context.umask is not None else own_umask() or 0o022
+
+class Copies:
+    """What one round of one sync has to be renamed into its environment. Call `discard` at its end.
+
+    Args:
+        plan: what the round does.
+    """
+
+    def __init__(self, context: Context, call: SyncCall, target: Target, plan: Plan) -> None:
+        self._store = context.services.store
+        self._umask = context.umask if context.umask is not None else own_umask() or 0o022
+        self._fits = _fits(context, call, target)
+        self._used = self._fits and bool(plan.add) and not plan.remove
+        self._asked_at = time.monotonic()
+        self._taken: dict[str, Taken] = {}
+        """Ready copies, by digest."""
+        self._layings: dict[str, Laying] = {}
+
+    def laying(self, artifact: Artifact, origin: Origin) -> Laying | None:
+        """For a wheel that has just been fetched from `origin`: what to make of its tree in one go."""
+        if not self._used or artifact.sha256 in self._layings or artifact.sha256 in self._taken:
+            return None
+        provenance = provenance_of(origin, artifact.digests, artifact.sha256)
+        laying = Laying(self._umask, records_of(provenance, None, requested=True), self._asked_at)
+        self._layings[artifact.sha256] = laying
+        return laying
+
+    async def provide(self, obtained: Iterable[Obtained]) -> None:
+        """Have something for distributions: what was laid out, else a ready copy, else lay it out now."""
+        if not self._used:
+            return
+        missing = {one.tree.sha256: one for one in obtained if not self._has(one.tree.sha256)}
+        self._taken |= self._store.ready.take(missing, self._umask)
+        layings: dict[str, Laying] = {}
+        for sha256, one in missing.items():
+            # What could not be laid out once is placed by the installer, which says why.
+            if sha256 not in self._taken and sha256 not in self._layings:
+                layings[sha256] = Laying(self._umask, one.records(), self._asked_at)
+        if sum(map(self._store.files_of, layings)) >= FEW_FILES:
+            self._layings |= layings
+            await self._store.outlays.lay(layings)
+
+    def _has(self, sha256: str) -> bool:
+        laying = self._layings.get(sha256)
+        return sha256 in self._taken or (laying is not None and laying.taken is not None)
+
+    def found(self, sha256: str) -> dict[str, Any] | None:
+        """What is there for a tree, as `apply_plan` takes it. It can be used once."""
+        laying = self._layings.get(sha256)
+        taken = self._taken.get(sha256) or (laying.taken if laying is not None else None)
+        return None if taken is None else {"path": taken.path, "note": taken.note}
+
+    def want_more(self, obtained: Mapping[str, Obtained]) -> None:
+        """Note what this sync installed: the next environment will want the same."""
+        if not self._fits:
+            return
+        used = [
+            Used(one.tree.sha256, one.tree.sha256 in self._taken, one.records())
+            for one in obtained.values()
+            if not (one.direct_url or {}).get("dir_info", {}).get("editable")
+        ]
+        self._store.ready.want(used, self._umask)
+
+    def discard(self) -> None:
+        """Remove what is left."""
+        self._store.ready.discard(self._taken.values())
+        self._store.outlays.give_up(self._layings.values())
 
 
 def _fits(context: Context, call: SyncCall, target: Target) -> bool:
@@ -27,70 +99,10 @@ def _fits(context: Context, call: SyncCall, target: Target) -> bool:
         return False
     folder = target.venv if target.exists else os.path.dirname(target.venv)
     try:
-        return os.stat(folder).st_dev == os.stat(context.services.store.layout.ready).st_dev
+        found = os.stat(folder)
+        # What is made in a setgid folder has its group; what is moved there has not.
+        if found.st_mode & stat.S_ISGID:
+            return False
+        return found.st_dev == os.stat(context.services.store.layout.ready).st_dev
     except OSError:
         return False
-
-
-def take_copies(
-    context: Context, call: SyncCall, target: Target, plan: Plan, obtained: Mapping[str, Obtained]
-) -> dict[str, str]:
-    """Ready copies for what is added: name -> path. They belong to this call."""
-    if plan.remove or not obtained or not _fits(context, call, target):
-        return {}
-    ready, umask = context.services.store.ready, _umask(context)
-    taken = {name: ready.take(one.tree.sha256, umask) for name, one in obtained.items()}
-    return {name: path for name, path in taken.items() if path is not None}
-
-
-def want_copies(
-    context: Context,
-    call: SyncCall,
-    target: Target,
-    obtained: Mapping[str, Obtained],
-    taken: Mapping[str, str],
-) -> None:
-    """Note what this sync installed: the next environment will want the same."""
-    if not _fits(context, call, target):
-        return
-    used = [
-        Used(one.tree.sha256, name in taken, records_of(one.provenance(), one.direct_url, requested=True))
-        for name, one in obtained.items()
-        if not (one.direct_url or {}).get("dir_info", {}).get("editable")
-    ]
-    context.services.store.ready.want(used, _umask(context))
-
-
-def _shares_bytecode(context: Context, call: SyncCall) -> bool:
-    """Whether bytecode of the store may be put into this environment.
-
-    Not behind symbolic links: what Python writes beside a source would be beside that of all environments.
-    """
-    return context.world.is_own and call.link_mode != "symlink"
-
-
-async def compile_trees(
-    context: Context, call: SyncCall, target: Target, obtained: Mapping[str, Obtained]
-) -> None:
-    """For `--compile-bytecode`: have the store compile what it has no bytecode of."""
-    if call.compile_bytecode and obtained and _shares_bytecode(context, call):
-        trees = [one.tree.sha256 for one in obtained.values()]
-        await context.services.store.bytecode.ensure(trees, target.wire)
-
-
-def kept_bytecode(
-    context: Context, call: SyncCall, target: Target, obtained: Mapping[str, Obtained]
-) -> dict[str, str]:
-    """Bytecode of what is added, as far as the store has it: name -> folder."""
-    if not _shares_bytecode(context, call):
-        return {}
-    bytecode, key = context.services.store.bytecode, key_of(target.wire)
-    found = {name: bytecode.path(one.tree.sha256, key) for name, one in obtained.items()}
-    return {name: folder for name, folder in found.items() if folder is not None}
-
-
-def want_bytecode(context: Context, call: SyncCall, target: Target, obtained: Mapping[str, Obtained]) -> None:
-    """Note what this sync would have used: it is compiled while nobody waits."""
-    if obtained and _shares_bytecode(context, call):
-        trees = [one.tree.sha256 for one in obtained.values()]
-        context.services.store.bytecode.want(trees, target.wire)

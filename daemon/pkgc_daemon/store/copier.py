@@ -1,4 +1,4 @@
-"""The child that makes ready copies: `python -m pkgc_daemon.store.copier PARENT`.
+"""The child that makes ready copies: `python -m pkgc_daemon.store.copier PARENT WATCHER`.
 
 It serves its standard input until that ends, one copy at a time, and never outlives the daemon.
 """
@@ -17,41 +17,47 @@ import msgpack
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
-from pkgc_daemon.store.copying import NOTE, CopyError, copy_tree
+from pkgc_daemon.store.copying import CopyError, Watch, make_copy
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import die_with, read_frame, write_frame
+from pkgc_daemon.store.watching import add_watch
 
 
-def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
+def serve(stream: IO[bytes], answers: IO[bytes], watch: Watch) -> None:
     """Make the copies that `stream` names, until it ends."""
     while (frame := read_frame(stream)) is not None:
-        cache, sha256, target, umask, records = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        job = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        cache, sha256, target, umask, records, watched = job
         layout = Layout(Path(cache))
         answer: dict[str, Any]
         old = os.umask(0)  # this process's own: it does nothing else
         try:
             manifest = trees.read_manifest(layout, sha256)
-            inodes, own = copy_tree(str(layout.tree_root(sha256)), manifest, target, umask, records)
-            answer = {"inodes": inodes, "bytes": own}
+            root = str(layout.tree_root(sha256))
+            look = watch if watched else _unwatched
+            answer = make_copy(target, umask, manifest, root, None, records, look)
         except (CopyError, PkgcError, OSError, ValueError) as error:
             shutil.rmtree(target, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                os.unlink(target + NOTE)
             answer = {"error": f"{type(error).__name__}: {error}"}
         finally:
             os.umask(old)
         write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
 
 
+def _unwatched(_folder: str) -> None:
+    return None
+
+
 def main() -> None:
     """Serve standard input; whatever else prints goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with(int(sys.argv[1]))
+    watcher = int(sys.argv[2])
     with contextlib.suppress(OSError):
         os.nice(19)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, answers)
+    serve(sys.stdin.buffer, answers, lambda folder: add_watch(watcher, folder) if watcher >= 0 else None)
 
 
 if __name__ == "__main__":

@@ -1,103 +1,181 @@
 """Copying a tree ahead of time: what a ready copy is made of, file by file; blocking, run by the copier.
 
-A ready copy is laid out as site-packages is. Files up to `PRIVATE` bytes are copies of their own, verified
-while they are copied; larger ones are links into the tree, compared before they are used (design.md 8, 'Ready
-copies and edits'). What a wheel's .data folder holds is not in it.
+A ready copy has up to two folders: `site`, laid out as site-packages, and `data`, laid out as the prefix.
+Files up to `PRIVATE` bytes are copies of their own, verified while they are copied; larger ones are reflinks
+where the file system has them, else links into the tree, which are compared before they are used (design.md
+8, 'Ready copies and edits'). Scripts, and what else depends on the environment, are not in it.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-
-import msgpack
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pkgc_daemon.archives.recordlines import WRITTEN, render_entries, render_line
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 #: Bytes up to which a file is copied; beyond, copying costs more than it protects.
 PRIVATE = 64 * 1024
-#: Beside a ready copy: what the installer must know of it (`note_of`).
-NOTE = ".note"
+#: The folders of a copy, and what leads from site-packages to the prefix in RECORD's lines of the second one.
+SITE, DATA, BACK = "site", "data", "../../../"
+#: What of .data/data is copied ahead: folders below the prefix which hold neither code nor commands.
+_SHARED = ("share/", "etc/")
+_FICLONE = 0x40049409
+_NO_REFLINK = frozenset(
+    {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS}
+)
+_NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP})
 
 
 class CopyError(Exception):
     """The tree is not what its manifest says; it is left to the next use to find that out and heal it."""
 
 
-def entries_of(manifest: Manifest) -> list[FileEntry]:
-    """The files of a tree that a ready copy has."""
-    data = f"{manifest.data_dir}/" if manifest.data_dir is not None else None
+class Source(NamedTuple):
+    """Files to copy: a tree, or the bytecode of one."""
+
+    root: str
+    entries: Sequence[FileEntry]
+
+
+class Part(NamedTuple):
+    """Files of one tree that go into one folder of a copy."""
+
+    folder: str
+    """`SITE` or `DATA`."""
+    start: str
+    """What their paths in the tree begin with, and their paths in the folder do not."""
+    entries: Sequence[FileEntry]
+
+
+def parts_of(manifest: Manifest, entries: Sequence[FileEntry]) -> list[Part]:
+    """What of `entries`, files of the manifest's tree or of its bytecode, a ready copy has."""
     info = f"{manifest.dist_info}/"
+    if manifest.data_dir is None:
+        return [Part(SITE, "", [one for one in entries if not _is_written(one.path, info)])]
+    data = f"{manifest.data_dir}/"
+    shared = tuple(f"{data}data/{folder}" for folder in _SHARED)
     return [
-        entry
-        for entry in manifest.files
-        if not (data is not None and entry.path.startswith(data))
-        and not (entry.path.startswith(info) and entry.path[len(info) :] in WRITTEN)
+        Part(
+            SITE,
+            "",
+            [one for one in entries if not one.path.startswith(data) and not _is_written(one.path, info)],
+        ),
+        Part(DATA, f"{data}data/", [one for one in entries if one.path.startswith(shared)]),
     ]
 
 
-def copy_tree(
-    root: str, manifest: Manifest, target: str, umask: int, records: Mapping[str, bytes]
-) -> tuple[int, int]:
-    """Make a ready copy, and its note beside it.
+def _is_written(path: str, info: str) -> bool:
+    return path.startswith(info) and path[len(info) :] in WRITTEN
+
+
+class Folder:
+    """A folder that is laid out as an environment is; made with modes as somebody's umask has them.
 
     Args:
-        root: the tree's files.
-        target: the folder to make; its parent exists.
-        umask: of whom the environment will belong to.
-        records: files of .dist-info that the next installation is expected to write (name -> content).
-
-    Returns:
-        (files and folders that it has, bytes that it does not share with the tree).
-
-    Raises:
-        CopyError: a file is not as the manifest says.
-        OSError: the file system says no.
+        path: where to make it; its parent exists.
+        umask: of whom the environment will belong to. This process's own umask must be 0.
     """
-    folder_mode = 0o777 & ~umask
-    os.mkdir(target, folder_mode)
-    made = {""}
-    inodes, own = 2, 0
-    entries = entries_of(manifest)
-    lines = render_entries(entries)
-    for entry in entries:
-        folder = entry.path.rpartition("/")[0]
-        if folder not in made:
-            inodes += _make_folder(target, folder, made, folder_mode)
-        source, destination = f"{root}/{entry.path}", f"{target}/{entry.path}"
-        if entry.size > PRIVATE and _link(source, destination, entry):
-            inodes += 1
-            continue
-        _copy(source, destination, entry, (0o777 if entry.executable else 0o666) & ~umask)
-        inodes += 1
-        own += entry.size
-    for name, content in records.items():
-        lines.append(render_line(f"{manifest.dist_info}/{name}", content))
-        _write(f"{target}/{manifest.dist_info}/{name}", content, 0o666 & ~umask)
-    lines.sort()
-    if is_complete(manifest):
-        text = "".join([*lines, f"{manifest.dist_info}/RECORD,,\n"])
-        _write(
-            f"{target}/{manifest.dist_info}/RECORD", text.encode("utf-8", "surrogateescape"), 0o666 & ~umask
-        )
-    note = msgpack.packb(note_of(manifest, entries, records), unicode_errors="surrogateescape")
-    _write(target + NOTE, note, 0o600)
-    return inodes + len(records) + 1, own
 
+    def __init__(self, path: str, umask: int) -> None:
+        self.path = path
+        self.umask = umask
+        self.made: dict[str, str] = {}
+        """Folders in it, relative ('' is itself) -> absolute."""
+        self.inodes = 0
+        self.bytes = 0
+        """What it does not share with the tree."""
+        self.own: list[tuple[str, int, int]] = []
+        """(path in it, size, mtime_ns) of what is not shared."""
+        self.written: dict[str, bytes] = {}
+        """Path in it -> content, of the records."""
 
-def is_complete(manifest: Manifest) -> bool:
-    """Whether an installation of this wheel writes nothing outside of site-packages."""
-    return manifest.data_dir is None and not manifest.console_scripts and not manifest.gui_scripts
+    def make(self, folder: str) -> None:
+        """Make a folder in it, with its parents, once."""
+        if folder in self.made:
+            return
+        if folder:
+            self.make(folder.rpartition("/")[0])
+        path = f"{self.path}/{folder}" if folder else self.path
+        os.mkdir(path, 0o777 & ~self.umask)
+        self.made[folder] = path
+        self.inodes += 1
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file of records."""
+        self.make(path.rpartition("/")[0])
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        writing = os.open(f"{self.path}/{path}", flags, 0o666 & ~self.umask)
+        try:
+            _write_all(writing, content)
+            self.own.append((path, len(content), os.fstat(writing).st_mtime_ns))
+        finally:
+            os.close(writing)
+        self.inodes += 1
+        self.bytes += len(content)
+        self.written[path] = content
+
+    def tops(self) -> dict[str, list[tuple[str, bool]]]:
+        """What has to be moved: of each folder (name, whether it is a folder itself)."""
+        found = {}
+        for folder in (SITE, DATA):
+            if folder in self.made:
+                with os.scandir(f"{self.path}/{folder}") as entries:
+                    found[folder] = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries)
+        return found
+
+    def check(self) -> None:
+        """Look once more whether all is as it was written: what is done from now on is watched for.
+
+        Raises:
+            CopyError: something has changed already.
+            OSError: something has gone.
+        """
+        for path, size, mtime_ns in self.own:
+            found = os.lstat(f"{self.path}/{path}")
+            if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
+                raise CopyError(path)
 
 
 def note_of(
-    manifest: Manifest, entries: Sequence[FileEntry], records: Mapping[str, bytes]
-) -> dict[str, object]:
-    """What the installer must know, so that it need not read the whole manifest."""
-    copied = set(entries)
+    folder: Folder,
+    manifest: Manifest,
+    parts: Sequence[Part],
+    records: Mapping[str, bytes],
+    *,
+    links: Sequence[FileEntry],
+    more: int,
+) -> dict[str, Any]:
+    """Write the records into a folder that has its files; what an installer needs to know of it.
+
+    Args:
+        parts: the files of the tree that are in it.
+        records: files of .dist-info that the next installation is expected to write (name -> content).
+        links: what has to be compared with the tree before it is used.
+        more: files in it besides those.
+
+    Returns:
+        The fields of `installing.ready.ReadyCopy` and of its manifest.
+
+    Raises:
+        OSError: the file system says no.
+    """
+    lines = [line for part in parts for line in _lines(part)]
+    for name, content in records.items():
+        lines.append(render_line(f"{manifest.dist_info}/{name}", content))
+        folder.write(f"{SITE}/{manifest.dist_info}/{name}", content)
+    placed = {entry.path for part in parts for entry in part.entries}
+    info = f"{manifest.dist_info}/"
+    others = [one for one in manifest.files if one.path not in placed and not _is_written(one.path, info)]
+    lines.sort()
+    complete = not others and not manifest.console_scripts and not manifest.gui_scripts
+    if complete:
+        text = "".join([*lines, f"{manifest.dist_info}/RECORD,,\n"])
+        folder.write(f"{SITE}/{manifest.dist_info}/RECORD", text.encode("utf-8", "surrogateescape"))
     return {
         "filename": manifest.filename,
         "name": manifest.name,
@@ -109,61 +187,104 @@ def note_of(
         "gui_scripts": manifest.gui_scripts,
         "requires_python": manifest.requires_python,
         "newer": manifest.newer,
-        "files": len(entries),
-        "others": [entry for entry in manifest.files if entry not in copied],
-        "links": [entry for entry in entries if entry.size > PRIVATE],
-        "lines": "" if is_complete(manifest) else "".join(sorted(render_entries(entries))),
+        "files": len(placed) + more,
+        "others": others,
+        "links": links,
+        "lines": "" if complete else "".join(lines),
+        "complete": complete,
         "records": dict(records),
+        "tops": folder.tops(),
+        "own": [],
     }
 
 
-def _write(path: str, content: bytes, mode: int) -> None:
-    writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(writing, view) :]
-    finally:
-        os.close(writing)
+class Copier:
+    """Copies files into a folder, in the best way that the file system has."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._reflinks = True
+
+    def copy(self, root: str, part: Part, *, private: bool = False) -> list[FileEntry]:
+        """Copy or link the files of a part; those that are links.
+
+        Args:
+            private: link none.
+
+        Raises:
+            CopyError: a file is not as the manifest says.
+            OSError: the file system says no.
+        """
+        return [entry for entry in part.entries if self._put(root, part, entry, private=private)]
+
+    def _put(self, root: str, part: Part, entry: FileEntry, *, private: bool) -> bool:
+        folder = self._folder
+        path = f"{part.folder}/{entry.path[len(part.start) :]}"
+        folder.make(path.rpartition("/")[0])
+        folder.inodes += 1
+        source, destination = f"{root}/{entry.path}", f"{folder.path}/{path}"
+        mode = (0o777 if entry.executable else 0o666) & ~folder.umask
+        if entry.size > PRIVATE:
+            if self._reflinks and self._reflink(source, destination, entry, mode):
+                folder.own.append((path, entry.size, entry.mtime_ns))
+                return False
+            if not private and _link(source, destination, entry):
+                return True
+        copy_verified(source, destination, entry, mode)
+        folder.own.append((path, entry.size, entry.mtime_ns))
+        folder.bytes += entry.size
+        return False
+
+    def _reflink(self, source: str, destination: str, entry: FileEntry, mode: int) -> bool:
+        reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            _compare(os.fstat(reading), entry)
+            writing = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            try:
+                fcntl.ioctl(writing, _FICLONE, reading)
+                os.utime(writing, ns=(entry.mtime_ns, entry.mtime_ns))
+            except OSError as error:
+                os.unlink(destination)
+                if error.errno not in _NO_REFLINK:
+                    raise
+                self._reflinks = False
+                return False
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+        return True
 
 
-def _make_folder(target: str, folder: str, made: set[str], mode: int) -> int:
-    parent = folder.rpartition("/")[0]
-    count = _make_folder(target, parent, made, mode) if parent not in made else 0
-    os.mkdir(f"{target}/{folder}", mode)
-    made.add(folder)
-    return count + 1
+def _lines(part: Part) -> list[str]:
+    """RECORD's lines of a part."""
+    if part.folder == SITE:
+        return render_entries(part.entries)
+    return render_entries([one._replace(path=one.path[len(part.start) :]) for one in part.entries], BACK)
 
 
-def _link(source: str, destination: str, entry: FileEntry) -> bool:
-    """Link a large file; False when this one has to be copied."""
-    found = os.stat(source, follow_symlinks=False)
-    if (found.st_ino, found.st_size, found.st_mtime_ns) != (entry.inode, entry.size, entry.mtime_ns):
-        raise CopyError(entry.path)
-    try:
-        os.link(source, destination)
-    except OSError as error:
-        if error.errno in (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP):
-            return False
-        raise
-    return True
+def all_lines(manifest: Manifest) -> list[str]:
+    """RECORD's lines of what a copy of the tree has."""
+    return [line for part in parts_of(manifest, manifest.files) for line in _lines(part)]
 
 
-def _copy(source: str, destination: str, entry: FileEntry, mode: int) -> None:
+def copy_verified(source: str, destination: str, entry: FileEntry, mode: int) -> None:
+    """Copy a file of a tree whose bytes are compared on the way; the copy has the tree's time.
+
+    Raises:
+        CopyError: the source is not as its entry says.
+        OSError: the file system says no.
+    """
     reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        found = os.fstat(reading)
-        if (found.st_ino, found.st_size, found.st_mtime_ns) != (entry.inode, entry.size, entry.mtime_ns):
-            raise CopyError(entry.path)
+        _compare(os.fstat(reading), entry)
         writing = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             hasher, left = hashlib.sha256(), entry.size
             while left > 0 and (chunk := os.read(reading, min(left, 1 << 20))):
                 hasher.update(chunk)
                 left -= len(chunk)
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(writing, view) :]
+                _write_all(writing, chunk)
             if hasher.hexdigest() != entry.sha256:
                 raise CopyError(entry.path)
             # Bytecode is valid for a source's time and size: all copies have the tree's.
@@ -172,3 +293,68 @@ def _copy(source: str, destination: str, entry: FileEntry, mode: int) -> None:
             os.close(writing)
     finally:
         os.close(reading)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _link(source: str, destination: str, entry: FileEntry) -> bool:
+    """Link a large file; False when this one has to be copied."""
+    _compare(os.stat(source, follow_symlinks=False), entry)
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    return True
+
+
+def _compare(found: os.stat_result, entry: FileEntry) -> None:
+    if (found.st_ino, found.st_size, found.st_mtime_ns) != (entry.inode, entry.size, entry.mtime_ns):
+        raise CopyError(entry.path)
+
+
+#: Told of each folder of a copy; its answer tells it from others, None where it cannot be watched.
+Watch = Callable[[str], int | None]
+
+
+def make_copy(
+    target: str,
+    umask: int,
+    manifest: Manifest,
+    tree: str,
+    bytecode: Source | None,
+    records: Mapping[str, bytes],
+    watch: Watch,
+) -> dict[str, Any]:
+    """Make a ready copy and have it watched.
+
+    Returns:
+        ``note`` (see `installing.ready.ReadyCopy`), ``inodes``, ``bytes`` and ``watches``: the answers of
+        `watch`, or None when a folder cannot be watched; the note then has in ``own`` what to compare.
+
+    Raises:
+        CopyError, OSError: it could not be made.
+    """
+    folder = Folder(target, umask)
+    copier = Copier(folder)
+    folder.make("")
+    parts = parts_of(manifest, manifest.files)
+    links = [entry for part in parts for entry in copier.copy(tree, part)]
+    compiled = parts_of(manifest, bytecode.entries) if bytecode is not None else []
+    for part in compiled:
+        assert bytecode is not None
+        copier.copy(bytecode.root, part, private=True)
+    more = sum(len(part.entries) for part in compiled)
+    note = note_of(folder, manifest, parts, records, links=links, more=more)
+    watches = [watch(path) for path in folder.made.values()]
+    folder.check()
+    watched = None not in watches
+    if not watched:
+        note["own"] = folder.own
+    answer = {"note": note, "inodes": folder.inodes, "bytes": folder.bytes}
+    return answer | {"watches": watches if watched else None}

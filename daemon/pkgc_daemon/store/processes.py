@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ import msgpack
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
+from pkgc_daemon.store.laying import Outlay
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
-from pkgc_daemon.store.workers import Job, ThreadWorkers
-from pkgc_daemon.vocabulary import Manifest
+from pkgc_daemon.store.workers import Job, ThreadWorkers, Unpacked
 
 #: Seconds that a child has to end after its input has ended.
 _FAREWELL = 10.0
@@ -42,6 +43,8 @@ class ProcessWorkers(ThreadWorkers):
     Args:
         count: how many children.
     """
+
+    lays = True
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
@@ -78,8 +81,9 @@ class ProcessWorkers(ThreadWorkers):
                 self._children = [one for one in self._children if one.poll() is None] + [child]
         return child
 
-    def _unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
-        answer = self._ask(job) or self._ask(job)  # a child may have been killed while it was idle
+    def _unpack(self, job: Job) -> Unpacked:
+        told = ["unpack", *job]
+        answer = self._ask(told) or self._ask(told)  # a child may have been killed while it was idle
         if answer is None:
             raise PkgcError(
                 "unpack-failed",
@@ -88,15 +92,22 @@ class ProcessWorkers(ThreadWorkers):
             )
         if "error" in answer:
             raise PkgcError.from_wire(answer["error"])
-        return TreeRow(*answer["row"]), trees.read_manifest(Layout(Path(job.cache)), job.sha256)
+        manifest = trees.read_manifest(Layout(Path(job.cache)), job.sha256)
+        return Unpacked(TreeRow(*answer["row"]), manifest, answer["note"])
 
-    def _ask(self, job: Job) -> dict[str, Any] | None:
+    def _lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        # A child that died may have left half of it: it is swept at the next start.
+        answer = self._ask(["lay", cache, outlays])
+        notes: list[dict[str, Any] | None] = [None for _ in outlays] if answer is None else answer["notes"]
+        return notes
+
+    def _ask(self, job: Sequence[Any]) -> dict[str, Any] | None:
         """Have the child do it; None when it ended without an answer."""
         child = self._child()
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            write_frame(child.stdin, msgpack.packb(list(job), unicode_errors="surrogateescape"))
+            write_frame(child.stdin, msgpack.packb(job, unicode_errors="surrogateescape"))
             frame = read_frame(child.stdout)
         except OSError:
             frame = None
@@ -104,7 +115,7 @@ class ProcessWorkers(ThreadWorkers):
             child.kill()
             _end(child)
             return None
-        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape", use_list=False)
         return answer if isinstance(answer, dict) else None
 
     def close(self) -> None:

@@ -1,8 +1,9 @@
 """Ready copies: trees copied ahead of time, to be renamed into an environment; which to have, and how many.
 
 A copy serves one environment. What was wanted lately is copied anew while nobody waits: one copy after the
-other, in a process of the lowest priority, within bounds. Nothing of this survives a restart: copies are
-swept at start, and made again once somebody syncs. Losing one costs time, never truth.
+other, in a process of the lowest priority, within bounds. A copy that anybody has touched meanwhile is not
+used (`store.watching`). Nothing of this survives a restart: copies are swept at start, and made again once
+somebody syncs. Losing one costs time, never truth.
 """
 
 from __future__ import annotations
@@ -22,27 +23,31 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from pkgc_daemon.store.copying import NOTE
 from pkgc_daemon.store.filesystem import remove_tree
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
+from pkgc_daemon.store.watching import Watcher, open_watcher
 
 _LOG = logging.getLogger(__name__)
 
 #: Files and folders, and bytes of their own, that all ready copies may have together.
 MAX_INODES, MAX_BYTES = 300_000, 2 << 30
 #: Trees whose demand is remembered; copies that one tree may have.
-MAX_TREES, MAX_COPIES = 2_000, 2
+MAX_TREES, MAX_COPIES = 2_000, 4
+#: Folders that are watched: each takes about a kilobyte of the kernel's memory.
+MAX_WATCHES = 20_000
 #: Seconds without a job after which the copier ends.
 LINGER = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Copy:
     path: Path
     umask: int
+    note: dict[str, Any]
     inodes: int
     bytes: int
+    watches: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -68,15 +73,27 @@ class Used(NamedTuple):
     """What the installation wrote into .dist-info, RECORD excepted."""
 
 
+class Taken(NamedTuple):
+    """A ready copy that belongs to whoever took it."""
+
+    path: str
+    note: Mapping[str, Any]
+    """See `store.copying`."""
+    watches: Sequence[int]
+
+
 class ReadyCopies:
     """The ready copies of one store. For the event loop's thread; `take` blocks for nothing.
 
     Args:
         layout: of the store.
         has_tree: whether a tree is there and trusted.
+        watched: whether the kernel tells of every change on the store's file system; else files are compared.
     """
 
-    def __init__(self, layout: Layout, has_tree: Callable[[str], bool]) -> None:
+    def __init__(self, layout: Layout, has_tree: Callable[[str], bool], *, watched: bool = True) -> None:
+        self.enabled = True
+        self._watches = watched
         self._layout = layout
         self._has_tree = has_tree
         self._demands: OrderedDict[str, _Demand] = OrderedDict()
@@ -86,18 +103,23 @@ class ReadyCopies:
         self._child: subprocess.Popen[bytes] | None = None
         self._used_at = 0.0
         self._changed = asyncio.Event()
+        self._watcher: Watcher | None = None
+        self._watched: dict[int, _Copy] = {}
 
-    def take(self, sha256: str, umask: int) -> str | None:
-        """A copy for one environment, which is the caller's from now on; None: there is none that fits."""
-        demand = self._demands.get(sha256)
-        if demand is None:
-            return None
-        for number, copy in enumerate(demand.copies):
-            if copy.umask == umask:
-                del demand.copies[number]
-                self._forget(copy)
-                return str(copy.path)
-        return None
+    def take(self, sha256s: Iterable[str], umask: int) -> dict[str, Taken]:
+        """Copies for one environment, the caller's from now on, by digest; what has none is absent."""
+        self._mind_touched()
+        taken: dict[str, Taken] = {}
+        for sha256 in sha256s:
+            demand = self._demands.get(sha256)
+            for number, copy in enumerate(demand.copies if demand is not None else ()):
+                if copy.umask == umask:
+                    assert demand is not None
+                    del demand.copies[number]
+                    self._forget(copy)
+                    taken[sha256] = Taken(str(copy.path), copy.note, copy.watches)
+                    break
+        return taken
 
     def want(self, used: Iterable[Used], umask: int) -> None:
         """Note what a sync used.
@@ -106,6 +128,8 @@ class ReadyCopies:
             used: the trees.
             umask: of the environment's owner.
         """
+        if not self.enabled:
+            return
         for sha256, found, records in used:
             demand = self._demands.get(sha256)
             if demand is None:
@@ -126,17 +150,25 @@ class ReadyCopies:
             if demand is not None:
                 self._remove(demand.copies)
 
+    def renew(self, sha256: str) -> None:
+        """Make the copies of a tree anew: there is more to copy than before."""
+        demand = self._demands.get(sha256)
+        if demand is not None:
+            copies, demand.copies = demand.copies, []
+            self._remove(copies)
+            self._changed.set()
+
     def clear(self) -> None:
         """Remove every copy; what is wanted stays known."""
         for demand in self._demands.values():
             copies, demand.copies = demand.copies, []
             self._remove(copies)
 
-    def discard(self, paths: Iterable[str]) -> None:
+    def discard(self, taken: Iterable[Taken]) -> None:
         """Remove what is left of copies that were taken."""
-        there = list(paths)
+        there = list(taken)
         if there:
-            asyncio.get_running_loop().run_in_executor(None, _remove_all, there)
+            self._remove_later([one.path for one in there], [one.watches for one in there])
 
     def size(self) -> dict[str, int]:
         """``{"copies", "files", "bytes"}``: what they have beyond what they share with trees."""
@@ -155,7 +187,7 @@ class ReadyCopies:
                 try:
                     await asyncio.wait_for(self._changed.wait(), left)
                 except TimeoutError:
-                    await asyncio.to_thread(self.close)
+                    await asyncio.to_thread(self._end_child)
                     continue
             else:
                 await self._changed.wait()
@@ -166,7 +198,13 @@ class ReadyCopies:
                 await self._make(*missing)
 
     def close(self) -> None:
-        """End the copier. Blocks until it is gone."""
+        """End the copier and the watching. Blocks until they are gone."""
+        self._end_child()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.close()
+
+    def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is not None:
             for pipe in (child.stdin, child.stdout):
@@ -174,6 +212,26 @@ class ReadyCopies:
                     pipe.close()
             child.kill()
             child.wait()
+
+    def _mind_touched(self) -> None:
+        """Give up copies in which anything has happened since they were made."""
+        if self._watcher is None:
+            return
+        for number in self._watcher.touched():
+            if number is None:
+                _LOG.warning("too much has happened in the ready copies: all are made anew")
+                self.clear()
+                continue
+            copy = self._watched.get(number)
+            if copy is None:
+                continue
+            _LOG.warning("the ready copy %s was changed by another program and is removed", copy.path.name)
+            for demand in self._demands.values():
+                if copy in demand.copies:
+                    demand.copies.remove(copy)
+                    self._remove([copy])
+                    self._changed.set()
+                    break
 
     def _missing(self) -> tuple[str, _Demand] | None:
         """The tree to copy next: the one that was wanted last, first its first copy."""
@@ -192,17 +250,22 @@ class ReadyCopies:
             return
         path = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
         umask = demand.umask
-        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records)]
+        watched = self._watches and len(self._watched) < MAX_WATCHES
+        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records), watched]
         answer = await asyncio.to_thread(self._ask, job)
         self._used_at = time.monotonic()
         if answer is None or "error" in answer:
             demand.failed = True
             _LOG.warning("no ready copy of %s: %s", sha256, (answer or {}).get("error", "the copier ended"))
             return
-        copy = _Copy(path, umask, answer["inodes"], answer["bytes"])
+        watches = tuple(answer["watches"] or ())
+        copy = _Copy(path, umask, answer["note"], answer["inodes"], answer["bytes"], watches)
         self._inodes += copy.inodes
         self._bytes += copy.bytes
+        self._watched.update((number, copy) for number in watches)
         if self._demands.get(sha256) is demand:
+            # One note for all copies that say the same: it is most of what a copy costs in memory.
+            copy.note = next((one.note for one in demand.copies if one.note == copy.note), copy.note)
             demand.copies.append(copy)
         else:  # it was forgotten meanwhile
             self._remove([copy])
@@ -210,10 +273,14 @@ class ReadyCopies:
     def _ask(self, job: list[Any]) -> dict[str, Any] | None:
         child = self._child
         if child is None or child.poll() is not None:
+            if self._watcher is None:
+                self._watcher = open_watcher()
+            watcher = self._watcher.descriptor if self._watcher is not None else -1
             child = self._child = subprocess.Popen(
-                [sys.executable, "-I", "-m", "pkgc_daemon.store.copier", str(os.getpid())],
+                [sys.executable, "-I", "-m", "pkgc_daemon.store.copier", str(os.getpid()), str(watcher)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                pass_fds=[watcher] if watcher >= 0 else [],
             )
         assert child.stdin is not None
         assert child.stdout is not None
@@ -222,22 +289,33 @@ class ReadyCopies:
             frame = read_frame(child.stdout)
         except (OSError, ValueError):
             return None
-        answer = None if frame is None else msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        if frame is None:
+            return None
+        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape", use_list=False)
         return answer if isinstance(answer, dict) else None
 
     def _forget(self, copy: _Copy) -> None:
         self._inodes -= copy.inodes
         self._bytes -= copy.bytes
+        for number in copy.watches:
+            self._watched.pop(number, None)
 
     def _remove(self, copies: Iterable[_Copy]) -> None:
         gone = list(copies)
         for copy in gone:
             self._forget(copy)
-        self.discard(str(copy.path) for copy in gone)
+        if gone:
+            self._remove_later([str(copy.path) for copy in gone], [copy.watches for copy in gone])
 
+    def _remove_later(self, paths: Sequence[str], watches: Sequence[Sequence[int]]) -> None:
+        """In a thread; what stays is swept at the next start."""
+        watcher = self._watcher
 
-def _remove_all(paths: Sequence[str]) -> None:
-    """What stays is swept at the next start."""
-    for path in paths:
-        remove_tree(Path(path))
-        remove_tree(Path(path + NOTE))
+        def remove() -> None:
+            if watcher is not None:
+                for numbers in watches:
+                    watcher.forget(numbers)
+            for path in paths:
+                remove_tree(Path(path))
+
+        asyncio.get_running_loop().run_in_executor(None, remove)

@@ -10,6 +10,8 @@ import gc
 import os
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +19,7 @@ import msgpack
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
+from pkgc_daemon.store.laying import Layer, Outlay
 from pkgc_daemon.store.layout import Layout
 
 _PR_SET_PDEATHSIG = 1
@@ -39,19 +42,46 @@ def write_frame(stream: IO[bytes], body: bytes) -> None:
 
 
 def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
-    """Unpack what `stream` names, until it ends."""
+    """Unpack and lay out what `stream` names, until it ends."""
+    layers: dict[str, Layer] = {}
     while (frame := read_frame(stream)) is not None:
-        cache, artifact, filename, sha256, boot, _size = msgpack.unpackb(
-            frame, unicode_errors="surrogateescape"
-        )
-        answer: dict[str, Any]
-        try:
-            layout = Layout(Path(cache))
-            row, _manifest = trees.build(layout, Path(artifact), filename, sha256, boot)
-            answer = {"row": list(dataclasses.astuple(row))}
-        except PkgcError as error:
-            answer = {"error": error.to_wire()}
+        kind, cache, *job = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        layout = Layout(Path(cache))
+        layer = layers.get(cache)
+        if layer is None:
+            layer = layers[cache] = Layer(partial(trees.read_manifest, layout))
+        answer = _unpack(layout, layer, *job) if kind == "unpack" else _lay(layout, layer, *job)
         write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+
+
+def _unpack(
+    layout: Layout,
+    layer: Layer,
+    artifact: str,
+    filename: str,
+    sha256: str,
+    boot: str,
+    _size: int,
+    asked: list[Any] | None,
+) -> dict[str, Any]:
+    try:
+        row, manifest = trees.build(layout, Path(artifact), filename, sha256, boot)
+    except PkgcError as error:
+        return {"error": error.to_wire()}
+    note = None
+    if asked is not None:
+        outlay = Outlay(*asked)
+        layer.wrote(manifest, outlay.asked_at)
+        note = layer.lay(sha256, str(layout.tree_root(sha256)), outlay, time.monotonic())
+    return {"row": list(dataclasses.astuple(row)), "note": note}
+
+
+def _lay(layout: Layout, layer: Layer, outlays: list[tuple[str, list[Any]]]) -> dict[str, Any]:
+    notes = [
+        layer.lay(sha256, str(layout.tree_root(sha256)), Outlay(*asked), time.monotonic())
+        for sha256, asked in outlays
+    ]
+    return {"notes": notes}
 
 
 def die_with(parent: int) -> None:
@@ -68,6 +98,8 @@ def main() -> None:
     """Serve standard input; whatever else prints goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of `pkgc daemon run` is the daemon's to handle
     die_with(int(sys.argv[1]))
+    # Modes are what each file and folder is given: those of an outlay depend on whose it will be.
+    os.umask(0)
     # A wheel makes many small objects and no cycles: collecting them is a tenth of the time.
     gc.set_threshold(100_000, 50, 100)
     answers = os.fdopen(os.dup(1), "wb")
