@@ -51,6 +51,7 @@ def apply_plan(
             made from, or None; ``remove``: maps of ``name``, ``version``, ``dist_info`` (absolute);
             ``add``: maps of ``name`` (normalized), ``version``, ``tree`` (folder), ``manifest`` (path),
             ``sha256``, ``ready`` (``path`` and ``note`` of a ready copy, which is used up, or None),
+            ``bytecode`` (folder of what the store has compiled of the tree, or None),
             ``records`` (what `staging.records_of` makes of the following, or None),
             ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
             neither, ``requested``; ``link_mode``: a key of `MODES`; ``compile``; ``strict``;
@@ -65,9 +66,10 @@ def apply_plan(
         ``status``: ``done``; ``stale`` (the environment is not the one that was scanned: scan and plan
         again); ``reinstall`` (with ``names``: packages that stay, but whose file was overwritten by one that
         leaves: plan again with them reinstalled, or name them in ``settled``: nothing was changed); or
-        ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says:
-        nothing was changed). With ``done`` also ``installed``, ``removed``, ``warnings``, ``link_mode``
-        (the one really used), ``files``, ``compiled`` (what lacked bytecode before) and ``interpreter``.
+        ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says, or with
+        ``bytecode`` true, of one whose bytecode is not: nothing was changed). With ``done`` also
+        ``installed``, ``removed``, ``warnings``, ``link_mode`` (the one really used), ``files``, ``compiled``
+        (what lacked bytecode before) and ``interpreter``.
 
     Raises:
         PkgcError: the environment is as it was before.
@@ -247,14 +249,15 @@ def _change(
         for name, path in sorted(losses.items())
     ]
     if not additions and not leaving:
-        compiled = _compile_kept(layout, interpreter, modes, cancelled) if args.get("compile") else 0
+        compiled = _compile_kept(layout, interpreter, modes, cancelled, ()) if args.get("compile") else 0
         return _done(additions, leaving, linker, staging, [], compiled)
     removals = find_removals(layout, leaving, owned & kept.keys())
     try:
         transaction.begin(prefix)
         try:
             _stage(staging, additions, progress, cancelled)
-            if args.get("compile"):
+            has_bytecode = all(item.is_compiled for item in additions)
+            if args.get("compile") and not has_bytecode:
                 _compile(staging, layout, interpreter, modes, cancelled)
             changes = Changes(layout, staging, removals, owners, strict=strict)
             operations = changes.operations()
@@ -277,7 +280,8 @@ def _change(
     compiled = 0
     if args.get("compile"):
         try:
-            compiled = _compile_kept(layout, interpreter, modes, cancelled)
+            fresh = changes.places if has_bytecode else ()
+            compiled = _compile_kept(layout, interpreter, modes, cancelled, fresh)
         except PkgcError as error:
             # The change stands: bytecode is made up for by the next --compile-bytecode, or by Python.
             why = "interrupted" if error.code == "interrupted" else error.message
@@ -313,12 +317,18 @@ def _done(
 
 
 def _compile_kept(
-    layout: Layout, interpreter: dict[str, Any], modes: Modes, cancelled: Cancelled | None
+    layout: Layout,
+    interpreter: dict[str, Any],
+    modes: Modes,
+    cancelled: Cancelled | None,
+    fresh: Iterable[str],
 ) -> int:
+    """Compile what lacks bytecode in the environment, except below `fresh`: paths that came with theirs."""
     from pkgc_daemon.installing.bytecode import compile_installed
 
     folders = [f"{layout.prefix}/{site}" for site in layout.sites]
-    return compile_installed(interpreter, folders, umask=modes.umask, cancelled=cancelled)
+    skipped = frozenset(f"{layout.prefix}/{path}" for path in fresh)
+    return compile_installed(interpreter, folders, skipped=skipped, umask=modes.umask, cancelled=cancelled)
 
 
 def _stage(
@@ -373,7 +383,13 @@ def _leaving(items: Iterable[dict[str, Any]], layout: Layout) -> list[Leaving]:
 
 
 def _damaged(error: TreeDamagedError) -> dict[str, Any]:
-    return {"status": "damaged", "sha256": error.sha256, "path": error.path, "detail": error.detail}
+    return {
+        "status": "damaged",
+        "sha256": error.sha256,
+        "path": error.path,
+        "detail": error.detail,
+        "bytecode": error.bytecode,
+    }
 
 
 def _clear_quietly(prefix: str) -> None:

@@ -23,6 +23,8 @@ class ReadyCopy(NamedTuple):
     """RECORD is in it too, and right if `records` are what is to be written."""
     tops: Mapping[str, tuple[tuple[str, bool], ...]]
     """Of `site` and `data`: the names to move, and whether each is a folder."""
+    bytecode: bool | None
+    """None: there is no bytecode in it; else whether nothing of it is left to compile."""
     own: tuple[tuple[str, int, int], ...]
     """(path, size, mtime_ns) of what has to be compared because nobody watched it."""
 
@@ -47,6 +49,7 @@ def from_note(item: Mapping[str, Any]) -> tuple[Manifest, ReadyCopy]:
         note["records"],
         note["complete"],
         note["tops"],
+        note["bytecode"],
         note["own"],
     )
     manifest = Manifest(

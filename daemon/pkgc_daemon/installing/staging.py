@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.installing.compiled import drop_stale, read_bytecode, source_of
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
 from pkgc_daemon.installing.ready import ReadyCopy, from_note
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
+from pkgc_daemon.store.compiled import BytecodeError, Compiled
 from pkgc_daemon.store.copying import BACK, DATA, SITE
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
@@ -28,11 +30,13 @@ _IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 class TreeDamagedError(Exception):
     """A tree does not match its manifest; internal to this stage, the store heals it."""
 
-    def __init__(self, sha256: str, path: str, detail: str) -> None:
+    def __init__(self, sha256: str, path: str, detail: str, *, bytecode: bool = False) -> None:
         super().__init__(f"{path}: {detail}")
         self.sha256 = sha256
         self.path = path
         self.detail = detail
+        self.bytecode = bytecode
+        """It is its bytecode in the store, not the tree."""
 
 
 class Addition:
@@ -42,6 +46,8 @@ class Addition:
     """
 
     __slots__ = (
+        "bytecode",
+        "bytecode_path",
         "direct_url",
         "manifest",
         "manifest_path",
@@ -54,8 +60,16 @@ class Addition:
         "version",
     )
 
-    def __init__(self, item: Mapping[str, Any], manifest: Manifest, ready: ReadyCopy | None = None) -> None:
+    def __init__(
+        self,
+        item: Mapping[str, Any],
+        manifest: Manifest,
+        ready: ReadyCopy | None = None,
+        bytecode: Compiled | None = None,
+    ) -> None:
         self.ready = ready
+        self.bytecode = bytecode
+        self.bytecode_path: str = item.get("bytecode") or ""
         self.manifest_path: str = item["manifest"]
         self.name: str = item["name"]
         self.version: str = item["version"]
@@ -65,6 +79,13 @@ class Addition:
         self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
         self.requested = bool(item.get("requested"))
         self.records: Mapping[str, bytes] | None = item.get("records")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it comes with all the bytecode that it can have."""
+        if self.ready is not None and self.ready.bytecode is not None:
+            return self.ready.bytecode
+        return self.bytecode is not None and self.bytecode.whole
 
     def whole_manifest(self) -> Manifest:
         """The manifest with every file.
@@ -130,6 +151,8 @@ class Staging:
         self._folders: dict[str, str] = {}
         self._done: list[tuple[Addition, dict[str, list[FileEntry]]]] = []
         self._expanded = False
+        self._lost: set[str] = set()
+        """Sources that an addition has, but another one's stand in the staging area."""
         self._written: dict[str, tuple[str, bytes]] = {}
         """Path -> (project, content) of scripts that were not placed unchanged."""
 
@@ -143,6 +166,12 @@ class Staging:
         """
         layout = self.layout
         site = layout.purelib if item.manifest.root_is_purelib else layout.platlib
+        self._lost.clear()
+        self._add(item, site)
+        if item.bytecode is not None:
+            self._place_bytecode(item, item.bytecode, site)
+
+    def _add(self, item: Addition, site: str) -> None:
         if item.ready is not None and not self._place_ready(item, item.ready, site):
             item.without_ready()
             self._expanded = False
@@ -204,13 +233,21 @@ class Staging:
         found = self._find(path, None)
         return found[0] if found else ""
 
-    def _spread(self, item: Addition, site: str) -> tuple[dict[str, list[FileEntry]], list[FileEntry]]:
-        """Files by where they go: {"target folder NUL source folder": entries relative to both} (W3)."""
+    def _spread(
+        self, item: Addition, site: str, files: Sequence[FileEntry] | None = None
+    ) -> tuple[dict[str, list[FileEntry]], list[FileEntry]]:
+        """Files by where they go: {"target folder NUL source folder": entries relative to both} (W3).
+
+        Args:
+            files: instead of those of the manifest.
+        """
         manifest, layout = item.manifest, self.layout
+        if files is None:
+            files = manifest.files
         written = {f"{manifest.dist_info}/{name}" for name in WRITTEN}
         main = f"{site}\0"
         if manifest.data_dir is None:
-            return {main: [entry for entry in manifest.files if entry[0] not in written]}, []
+            return {main: [entry for entry in files if entry[0] not in written]}, []
         data = manifest.data_dir + "/"
         groups: dict[str, list[FileEntry]] = {main: []}
         scripts: list[FileEntry] = []
@@ -220,7 +257,7 @@ class Staging:
             "headers": f"{layout.headers}/{item.name}",
             "data": layout.data,
         }
-        for entry in manifest.files:
+        for entry in files:
             if not entry[0].startswith(data):
                 if entry[0] not in written:
                     groups[main].append(entry)
@@ -310,8 +347,35 @@ class Staging:
             raise conflict(item.name, path) from error
         self.files += len(entries)
 
+    def _place_bytecode(self, item: Addition, bytecode: Compiled, site: str) -> None:
+        """Place what the store has compiled of a tree, beside its sources; RECORD does not list it."""
+        groups, _ = self._spread(item, site, bytecode.files)
+        for key, entries in groups.items():
+            target, _, source = key.partition("\0")
+            start = f"{target}/" if target else ""
+            if self._lost:
+                entries = [entry for entry in entries if source_of(start + entry.path) not in self._lost]
+            origin = f"{item.bytecode_path}/root/{source}"
+            try:
+                self.linker.place(origin, f"{self.root}/{start}", entries, lambda _: True)
+            except DamagedFileError as error:
+                path = source + error.path
+                raise TreeDamagedError(item.manifest.sha256, path, error.detail, bytecode=True) from error
+            except (NotADirectoryError, IsADirectoryError) as error:
+                raise conflict(item.name, f"{start}__pycache__") from error
+            self.files += len(entries)
+
     def _overlap(self, item: Addition, path: str, sha256: str) -> bool:
         """Two added distributions own `path`: whether `item`, the later one, takes it (design.md 8)."""
+        taken = self._takes(item, path, sha256)
+        if path.endswith(".py"):
+            if taken:
+                drop_stale(f"{self.root}/{path}")
+            else:
+                self._lost.add(path)
+        return taken
+
+    def _takes(self, item: Addition, path: str, sha256: str) -> bool:
         found = self._find(path, item)
         if found is None:
             if os.path.isdir(f"{self.root}/{path}"):
@@ -395,11 +459,21 @@ class Staging:
         if is_folder:
             with os.scandir(source) as entries:
                 below = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            # Bytecode comes last: a source that is not taken takes its bytecode with it.
+            below.sort(key=lambda one: one[0] == "__pycache__")
             for name, folder in below:
+                if self._lost and folder and name == "__pycache__":
+                    self._leave_lost(f"{source}/{name}", f"{path}/{name}")
                 self._move(item, f"{source}/{name}", f"{path}/{name}", folder)
             self.linker.known_folder(f"{destination}/")
-        elif self._overlap(item, path, sha256_of_file(source)):
+        elif path.endswith(".pyc") or self._overlap(item, path, sha256_of_file(source)):
             os.rename(source, destination)
+
+    def _leave_lost(self, source: str, path: str) -> None:
+        """Remove bytecode of sources that are not taken from a copy's ``__pycache__``."""
+        for name in os.listdir(source):
+            if source_of(f"{path}/{name}") in self._lost:
+                os.unlink(f"{source}/{name}")
 
     def _expand(self) -> None:
         """Learn what ready copies hold, file by file: somebody asks whose a path is."""
@@ -578,7 +652,10 @@ def read_additions(
     found: list[Addition] = []
     for item in sorted(items, key=lambda item: str(item["name"])):
         if item.get("ready"):
-            found.append(Addition(item, *from_note(item)))
+            try:
+                found.append(Addition(item, *from_note(item), read_bytecode(item, None)))
+            except BytecodeError as error:
+                return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
             continue
         try:
             with open(item["manifest"], "rb") as file:
@@ -592,5 +669,8 @@ def read_additions(
             return found, TreeDamagedError(item["sha256"], item["manifest"], str(error))
         except (PkgcError, ValueError, TypeError, KeyError, IndexError) as error:
             return found, TreeDamagedError(item["sha256"], item["manifest"], f"cannot be read: {error}")
-        found.append(Addition(item, manifest))
+        try:
+            found.append(Addition(item, manifest, bytecode=read_bytecode(item, data)))
+        except BytecodeError as error:
+            return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
     return found, None

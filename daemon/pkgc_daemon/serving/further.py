@@ -11,6 +11,7 @@ from collections.abc import Mapping
 VARIABLES: Mapping[str, str] = {
     "PKGC_SOCKET": "Socket of the daemon.",
     "PKGC_CACHE_DIR": "Directory of the cache.",
+    "PKGC_BYTECODE": "`off`: no bytecode is kept in the cache. Default: `auto`.",
     "PKGC_CACHE_MAX_SIZE": "Size to which an idle daemon shrinks the cache. Default: it does not.",
     "PKGC_CONFIG": "The configuration file, instead of config.toml in its usual place.",
     "PKGC_IDLE_EXIT": "Seconds without a client after which a daemon that was started by need goes away.",
@@ -32,6 +33,9 @@ CONFIG_ONLY: Mapping[str, str] = {
     "cert": "PEM bundle to trust instead of the system's (`PKGC_CERT`, `SSL_CERT_FILE`).",
     "client-cert": "PEM file with certificate and key to show to servers (`PKGC_CLIENT_CERT`).",
     "cache.max-size": 'Size to which an idle daemon shrinks the cache, as "20GB" (`PKGC_CACHE_MAX_SIZE`).',
+    "cache.bytecode": (
+        '"auto": what is installed again is compiled once for all environments; "off": not (`PKGC_BYTECODE`).'
+    ),
     "cache.ready-copies": (
         "`false`: nothing is copied ahead for the next environment (`PKGC_READY_COPIES`)."
     ),

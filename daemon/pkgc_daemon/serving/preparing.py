@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.modes import own_umask
+from pkgc_daemon.store.compiled import key_of
 from pkgc_daemon.store.outlays import Laying
 from pkgc_daemon.store.ready import Taken, Used
 from pkgc_daemon.vocabulary import Artifact, Origin, Plan
@@ -36,15 +37,17 @@ class Copies:
         store: where copies come from.
         umask: of whom the environment belongs to.
         plan: what the round does.
+        key: kind of its interpreter (`store.compiled.key_of`).
         fits: whether copies in the cache can be moved into the environment at all.
     """
 
-    def __init__(self, store: Store, umask: int, plan: Plan, *, fits: bool) -> None:
+    def __init__(self, store: Store, umask: int, plan: Plan, key: str | None, *, fits: bool) -> None:
         self._store = store
         self._umask = umask
         self._fits = fits
         self._used = fits and bool(plan.add) and not plan.remove
         self._asked_at = time.monotonic()
+        self._key = key
         self._taken: dict[str, Taken] = {}
         """Ready copies, by digest."""
         self._layings: dict[str, Laying] = {}
@@ -54,7 +57,8 @@ class Copies:
         if not self._used or artifact.sha256 in self._layings or artifact.sha256 in self._taken:
             return None
         provenance = provenance_of(origin, artifact.digests, artifact.sha256)
-        laying = Laying(self._umask, records_of(provenance, None, requested=True), self._asked_at)
+        records = records_of(provenance, None, requested=True)
+        laying = Laying(self._umask, records, self._asked_at, self._bytecode(artifact.sha256))
         self._layings[artifact.sha256] = laying
         return laying
 
@@ -63,15 +67,19 @@ class Copies:
         if not self._used:
             return
         missing = {one.tree.sha256: one for one in obtained if not self._has(one.tree.sha256)}
-        self._taken |= self._store.ready.take(missing, self._umask)
+        self._taken |= self._store.ready.take(missing, self._umask, self._key)
         layings: dict[str, Laying] = {}
         for sha256, one in missing.items():
             # What could not be laid out once is placed by the installer, which says why.
             if sha256 not in self._taken and sha256 not in self._layings:
-                layings[sha256] = Laying(self._umask, one.records(), self._asked_at)
+                bytecode = self._bytecode(sha256)
+                layings[sha256] = Laying(self._umask, one.records(), self._asked_at, bytecode)
         if sum(map(self._store.files_of, layings)) >= FEW_FILES:
             self._layings |= layings
             await self._store.outlays.lay(layings)
+
+    def _bytecode(self, sha256: str) -> str | None:
+        return self._store.bytecode.path(sha256, self._key)
 
     def _has(self, sha256: str) -> bool:
         laying = self._layings.get(sha256)
@@ -92,7 +100,7 @@ class Copies:
             for one in obtained.values()
             if not (one.direct_url or {}).get("dir_info", {}).get("editable")
         ]
-        self._store.ready.want(used, self._umask)
+        self._store.ready.want(used, self._umask, self._key)
 
     def discard(self) -> None:
         """Remove what is left."""
@@ -104,7 +112,7 @@ async def prepare(context: Context, call: SyncCall, target: Target, plan: Plan) 
     """The copies of one round; nothing is taken yet."""
     # In a thread: the environment may be on a disk that answers late.
     umask, fits = await asyncio.to_thread(_look, context, call, target)
-    return Copies(context.services.store, umask, plan, fits=fits)
+    return Copies(context.services.store, umask, plan, key_of(target.wire), fits=fits)
 
 
 def _look(context: Context, call: SyncCall, target: Target) -> tuple[int, bool]:

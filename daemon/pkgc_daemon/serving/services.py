@@ -19,7 +19,7 @@ from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
 from pkgc_daemon.fetching.patience import PatienceLimits
 from pkgc_daemon.fetching.texts import Texts
 from pkgc_daemon.fetching.transport import Transport
-from pkgc_daemon.inputs.config import Config, parse_config, parse_size
+from pkgc_daemon.inputs.config import BYTECODE, Config, parse_config, parse_size
 from pkgc_daemon.inputs.given import Lock
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
@@ -106,6 +106,7 @@ class Services:
         self._socket = Path()
         self._configs: dict[str, tuple[bytes, Config]] = {}
         self._max_size = cache_limit(config)
+        store.bytecode.enabled = keeps_bytecode(config)
         store.ready.enabled = has_ready_copies(config)
 
     async def _obtain_for_build(self, wanted: Wanted, asking: Asking) -> Obtained:
@@ -205,6 +206,7 @@ class Services:
             group.create_task(self.watches.run())
             group.create_task(self._keep_house())
             group.create_task(self.store.ready.refill(self._is_idle))
+            group.create_task(self.store.bytecode.run(self._is_idle))
 
     async def _keep_house(self) -> None:
         while True:
@@ -298,6 +300,18 @@ def cache_limit(config: Config) -> int | None:
         return parse_size(given)
     except ValueError as error:
         raise InputError("invalid-variable", f"PKGC_CACHE_MAX_SIZE: {error}") from error
+
+
+def keeps_bytecode(config: Config) -> bool:
+    """Whether bytecode of trees is kept in the cache.
+
+    Raises:
+        InputError: `invalid-variable`.
+    """
+    given = os.environ.get("PKGC_BYTECODE") or config.cache.get("bytecode", "auto")
+    if given not in BYTECODE:
+        raise InputError("invalid-variable", f"PKGC_BYTECODE: must be one of {', '.join(BYTECODE)}")
+    return bool(given != "off")
 
 
 def has_ready_copies(config: Config) -> bool:

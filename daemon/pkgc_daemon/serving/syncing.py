@@ -15,6 +15,7 @@ from pkgc_daemon.vocabulary import Add, DirectorySource, Installed, Origin, Plan
 
 from .asking import Asking, CameFrom, Obtained
 from .attempts import NOT_SERVED
+from .bytecode import compile_trees, kept_bytecode, want_bytecode, without_bytecode
 from .calls import FetchCall, SyncCall
 from .context import Context
 from .direct import expected_version
@@ -86,6 +87,8 @@ async def sync(context: Context, call: SyncCall) -> int:
             leases.callback(context.services.later, copies.discard)
             obtained = await _obtain(context, plan.add, asked, leases, copies)
             clock.lap("fetch")
+            await compile_trees(context, call, target, obtained)
+            clock.lap("compile")
             fingerprint = scan.get("fingerprint")
             result = await _apply(context, call, target, fingerprint, plan, obtained, robbed, copies)
             clock.lap("install")
@@ -102,6 +105,10 @@ async def sync(context: Context, call: SyncCall) -> int:
         if result["status"] == "reinstall":
             output.detail(f"reinstalling what shares files with a removed package: {result['names']}")
             robbed.update(result["names"])
+        elif result["status"] == "damaged" and result.get("bytecode"):
+            # Compiled again, or where it is installed: bytecode is no reason to fail.
+            output.detail(f"bytecode in the cache is put away: {result['path']}: {result['detail']}")
+            await context.services.store.bytecode.drop(result["sha256"])
         elif result["status"] == "damaged":
             whose = next((str(o.wanted) for o in obtained.values() if o.tree.sha256 == result["sha256"]), "")
             if result["sha256"] in healed:
@@ -237,6 +244,7 @@ async def _apply(
 ) -> dict[str, Any]:
     store = context.services.store
     removals = [*plan.remove]
+    compiled = {} if only_check else kept_bytecode(context, call, target, obtained)
     args: dict[str, Any] = {
         "venv": target.venv,
         "fingerprint": fingerprint,
@@ -258,6 +266,7 @@ async def _apply(
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
                 "ready": copies.found(one.tree.sha256) if copies is not None else None,
+                "bytecode": compiled.get(one.wanted.name) if without_bytecode(one, copies) else None,
                 "records": one.records() if context.world.is_own else None,
                 "requested": True,
             }
@@ -299,6 +308,7 @@ async def _apply(
         output.finished(key)
     if copies is not None and result["status"] == "done":
         context.services.later(partial(copies.want_more, obtained))
+        want_bytecode(context, call, target, obtained)
     return result
 
 

@@ -17,6 +17,7 @@ import msgpack
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
+from pkgc_daemon.store.compiled import BytecodeError, Compiled, identity, read
 from pkgc_daemon.store.copying import CopyError, Watch, make_copy
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import die_with, read_frame, write_frame
@@ -27,21 +28,35 @@ def serve(stream: IO[bytes], answers: IO[bytes], watch: Watch) -> None:
     """Make the copies that `stream` names, until it ends."""
     while (frame := read_frame(stream)) is not None:
         job = msgpack.unpackb(frame, unicode_errors="surrogateescape")
-        cache, sha256, target, umask, records, watched = job
+        cache, sha256, target, umask, records, watched, bytecode = job
         layout = Layout(Path(cache))
         answer: dict[str, Any]
         old = os.umask(0)  # this process's own: it does nothing else
         try:
             manifest = trees.read_manifest(layout, sha256)
+            compiled = _bytecode(layout, sha256, bytecode)
             root = str(layout.tree_root(sha256))
             look = watch if watched else _unwatched
-            answer = make_copy(target, umask, manifest, root, None, records, look)
+            answer = make_copy(target, umask, manifest, root, compiled, records, look)
         except (CopyError, PkgcError, OSError, ValueError) as error:
             shutil.rmtree(target, ignore_errors=True)
             answer = {"error": f"{type(error).__name__}: {error}"}
         finally:
             os.umask(old)
         write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+
+
+def _bytecode(layout: Layout, sha256: str, folder: str | None) -> tuple[str, Compiled] | None:
+    """Bytecode that was made of this unpacking of the wheel; a copy without any is good, too."""
+    if folder is None:
+        return None
+    try:
+        compiled = read(folder)
+    except BytecodeError:
+        return None
+    if compiled.tree != identity(layout.manifest(sha256).read_bytes()):
+        return None
+    return f"{folder}/root", compiled
 
 
 def _unwatched(_folder: str) -> None:

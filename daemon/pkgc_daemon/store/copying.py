@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pkgc_daemon.archives.recordlines import WRITTEN, render_entries, render_line
+from pkgc_daemon.store.compiled import Compiled
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 #: Bytes up to which a file is copied; beyond, copying costs more than it protects.
@@ -33,13 +34,6 @@ _NO_LINK = frozenset({errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP})
 
 class CopyError(Exception):
     """The tree is not what its manifest says; it is left to the next use to find that out and heal it."""
-
-
-class Source(NamedTuple):
-    """Files to copy: a tree, or the bytecode of one."""
-
-    root: str
-    entries: Sequence[FileEntry]
 
 
 class Part(NamedTuple):
@@ -148,7 +142,7 @@ def note_of(
     records: Mapping[str, bytes],
     *,
     links: Sequence[FileEntry],
-    more: int,
+    compiled: Compiled | None,
 ) -> dict[str, Any]:
     """Write the records into a folder that has its files; what an installer needs to know of it.
 
@@ -156,7 +150,7 @@ def note_of(
         parts: the files of the tree that are in it.
         records: files of .dist-info that the next installation is expected to write (name -> content).
         links: what has to be compared with the tree before it is used.
-        more: files in it besides those.
+        compiled: the bytecode that is in it, too.
 
     Returns:
         The fields of `installing.ready.ReadyCopy` and of its manifest.
@@ -164,6 +158,8 @@ def note_of(
     Raises:
         OSError: the file system says no.
     """
+    bytecode = compiled.files if compiled is not None else ()
+    more = sum(len(part.entries) for part in parts_of(manifest, bytecode))
     lines = [line for part in parts for line in _lines(part)]
     for name, content in records.items():
         lines.append(render_line(f"{manifest.dist_info}/{name}", content))
@@ -188,6 +184,7 @@ def note_of(
         "requires_python": manifest.requires_python,
         "newer": manifest.newer,
         "files": len(placed) + more,
+        "bytecode": None if compiled is None else compiled.whole and more == len(bytecode),
         "others": others,
         "links": links,
         "lines": "" if complete else "".join(lines),
@@ -327,11 +324,14 @@ def make_copy(
     umask: int,
     manifest: Manifest,
     tree: str,
-    bytecode: Source | None,
+    bytecode: tuple[str, Compiled] | None,
     records: Mapping[str, bytes],
     watch: Watch,
 ) -> dict[str, Any]:
     """Make a ready copy and have it watched.
+
+    Args:
+        bytecode: where it lies, and what it is.
 
     Returns:
         ``note`` (see `installing.ready.ReadyCopy`), ``inodes``, ``bytes`` and ``watches``: the answers of
@@ -345,12 +345,12 @@ def make_copy(
     folder.make("")
     parts = parts_of(manifest, manifest.files)
     links = [entry for part in parts for entry in copier.copy(tree, part)]
-    compiled = parts_of(manifest, bytecode.entries) if bytecode is not None else []
-    for part in compiled:
-        assert bytecode is not None
-        copier.copy(bytecode.root, part, private=True)
-    more = sum(len(part.entries) for part in compiled)
-    note = note_of(folder, manifest, parts, records, links=links, more=more)
+    compiled = None
+    if bytecode is not None:
+        root, compiled = bytecode
+        for part in parts_of(manifest, compiled.files):
+            copier.copy(root, part, private=True)
+    note = note_of(folder, manifest, parts, records, links=links, compiled=compiled)
     watches = [watch(path) for path in folder.made.values()]
     folder.check()
     watched = None not in watches

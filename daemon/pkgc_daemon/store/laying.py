@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store.compiled import BytecodeError, read
 from pkgc_daemon.store.copying import Folder, Part, note_of, parts_of
 from pkgc_daemon.store.manifests import ManifestCache
 from pkgc_daemon.vocabulary import Manifest
@@ -33,6 +34,8 @@ class Outlay(NamedTuple):
     records: dict[str, bytes]
     asked_at: float
     """See `outlays.Laying`."""
+    bytecode: str | None = None
+    """Folder of the bytecode that goes with it."""
 
 
 class _Known(NamedTuple):
@@ -55,7 +58,7 @@ class Layer:
         self._limit = limit
         self._compared: OrderedDict[str, float] = OrderedDict()
         """Digest -> when the files of the tree were compared, or written."""
-        self._known: OrderedDict[tuple[str, tuple[tuple[str, bytes], ...]], _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, bool, tuple[tuple[str, bytes], ...]], _Known] = OrderedDict()
         self._manifests = ManifestCache(MANIFEST_ENTRIES)
 
     def wrote(self, manifest: Manifest, now: float) -> None:
@@ -83,7 +86,7 @@ class Layer:
                 manifest = self._read(sha256)
                 self._manifests.keep(manifest)
             note = self._lay(manifest, root, outlay, compare=compare)
-        except (OSError, ValueError, PkgcError):
+        except (OSError, ValueError, PkgcError, BytecodeError):
             self._manifests.drop(sha256)
             shutil.rmtree(outlay.target, ignore_errors=True)
             return None
@@ -97,13 +100,18 @@ class Layer:
         parts = parts_of(manifest, manifest.files)
         for part in parts:
             _link(root, folder, part, compare=compare)
-        key = (manifest.sha256, tuple(sorted(outlay.records.items())))
+        compiled = None
+        if outlay.bytecode is not None:
+            compiled = read(outlay.bytecode)
+            for part in parts_of(manifest, compiled.files):
+                _link(f"{outlay.bytecode}/root", folder, part, compare=True)
+        key = (manifest.sha256, compiled is not None, tuple(sorted(outlay.records.items())))
         known = self._known.get(key)
         if known is not None:
             for path, content in known.written.items():
                 folder.write(path, content)
             return known.note
-        note = note_of(folder, manifest, parts, outlay.records, links=(), more=0)
+        note = note_of(folder, manifest, parts, outlay.records, links=(), compiled=compiled)
         self._known[key] = _Known(note, folder.written)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)

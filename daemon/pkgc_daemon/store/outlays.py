@@ -30,6 +30,8 @@ class Laying:
     """What the installation is expected to write into .dist-info, RECORD excepted."""
     asked_at: float = 0.0
     """When the call began (`time.monotonic`): a tree that was compared since then need not be once more."""
+    bytecode: str | None = None
+    """Folder of the bytecode that goes with it."""
     taken: Taken | None = None
     """What was laid out: the caller's from then on."""
     given_up: bool = False
@@ -68,7 +70,7 @@ class Outlays:
         if laying is None or laying.given_up or not self.possible:
             return None
         target = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
-        return Outlay(str(target), laying.umask, dict(laying.records), laying.asked_at)
+        return Outlay(str(target), laying.umask, dict(laying.records), laying.asked_at, laying.bytecode)
 
     def deliver(self, laying: Laying | None, outlay: Outlay | None, note: Mapping[str, Any] | None) -> None:
         """A worker has answered."""

@@ -44,6 +44,8 @@ LINGER = 30.0
 class _Copy:
     path: Path
     umask: int
+    key: str | None
+    """Kind of interpreter whose bytecode is in it."""
     note: dict[str, Any]
     inodes: int
     bytes: int
@@ -57,6 +59,8 @@ class _Demand:
     umask: int
     records: Mapping[str, bytes]
     """Files of .dist-info that the last installation wrote."""
+    key: str | None
+    """Kind of interpreter that it was for (`compiled.key_of`)."""
     wanted: int = 1
     """Copies to have: more where one was missing lately."""
     failed: bool = False
@@ -88,14 +92,23 @@ class ReadyCopies:
     Args:
         layout: of the store.
         has_tree: whether a tree is there and trusted.
+        bytecode: where the bytecode of a tree lies for a kind of interpreter, if there is any.
         watched: whether the kernel tells of every change on the store's file system; else files are compared.
     """
 
-    def __init__(self, layout: Layout, has_tree: Callable[[str], bool], *, watched: bool = True) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        has_tree: Callable[[str], bool],
+        bytecode: Callable[[str, str | None], str | None] = lambda _sha256, _key: None,
+        *,
+        watched: bool = True,
+    ) -> None:
         self.enabled = True
         self._watches = watched
         self._layout = layout
         self._has_tree = has_tree
+        self._bytecode = bytecode
         self._demands: OrderedDict[str, _Demand] = OrderedDict()
         """By sha256 of the wheel, the one that was wanted last at the end."""
         self._inodes = 0
@@ -106,14 +119,20 @@ class ReadyCopies:
         self._watcher: Watcher | None = None
         self._watched: dict[int, _Copy] = {}
 
-    def take(self, sha256s: Iterable[str], umask: int) -> dict[str, Taken]:
-        """Copies for one environment, the caller's from now on, by digest; what has none is absent."""
+    def take(self, sha256s: Iterable[str], umask: int, key: str | None) -> dict[str, Taken]:
+        """Copies for one environment, the caller's from now on, by digest; what has none is absent.
+
+        Args:
+            sha256s: of the wheels.
+            umask: of the environment's owner.
+            key: kind of its interpreter.
+        """
         self._mind_touched()
         taken: dict[str, Taken] = {}
         for sha256 in sha256s:
             demand = self._demands.get(sha256)
             for number, copy in enumerate(demand.copies if demand is not None else ()):
-                if copy.umask == umask:
+                if copy.umask == umask and copy.key in (None, key):
                     assert demand is not None
                     del demand.copies[number]
                     self._forget(copy)
@@ -121,22 +140,23 @@ class ReadyCopies:
                     break
         return taken
 
-    def want(self, used: Iterable[Used], umask: int) -> None:
+    def want(self, used: Iterable[Used], umask: int, key: str | None) -> None:
         """Note what a sync used.
 
         Args:
             used: the trees.
             umask: of the environment's owner.
+            key: kind of its interpreter.
         """
         if not self.enabled:
             return
         for sha256, found, records in used:
             demand = self._demands.get(sha256)
             if demand is None:
-                demand = self._demands[sha256] = _Demand(umask, records)
+                demand = self._demands[sha256] = _Demand(umask, records, key)
             elif not found and not demand.copies and demand.wanted < MAX_COPIES:
                 demand.wanted += 1
-            demand.umask, demand.records = umask, records
+            demand.umask, demand.records, demand.key = umask, records, key
             self._demands.move_to_end(sha256)
         while len(self._demands) > MAX_TREES:
             _, old = self._demands.popitem(last=False)
@@ -150,10 +170,10 @@ class ReadyCopies:
             if demand is not None:
                 self._remove(demand.copies)
 
-    def renew(self, sha256: str) -> None:
-        """Make the copies of a tree anew: there is more to copy than before."""
+    def renew(self, sha256: str, key: str) -> None:
+        """Make the copies of a tree anew: there is bytecode of this kind now."""
         demand = self._demands.get(sha256)
-        if demand is not None:
+        if demand is not None and demand.key == key:
             copies, demand.copies = demand.copies, []
             self._remove(copies)
             self._changed.set()
@@ -249,9 +269,10 @@ class ReadyCopies:
             self.forget([sha256])
             return
         path = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
-        umask = demand.umask
+        umask, key = demand.umask, demand.key
+        bytecode = self._bytecode(sha256, key)
         watched = self._watches and len(self._watched) < MAX_WATCHES
-        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records), watched]
+        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records), watched, bytecode]
         answer = await asyncio.to_thread(self._ask, job)
         self._used_at = time.monotonic()
         if answer is None or "error" in answer:
@@ -259,7 +280,9 @@ class ReadyCopies:
             _LOG.warning("no ready copy of %s: %s", sha256, (answer or {}).get("error", "the copier ended"))
             return
         watches = tuple(answer["watches"] or ())
-        copy = _Copy(path, umask, answer["note"], answer["inodes"], answer["bytes"], watches)
+        note = answer["note"]
+        holds = key if note["bytecode"] is not None else None
+        copy = _Copy(path, umask, holds, note, answer["inodes"], answer["bytes"], watches)
         self._inodes += copy.inodes
         self._bytes += copy.bytes
         self._watched.update((number, copy) for number in watches)

@@ -19,6 +19,7 @@ from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_i
 from pkgc_daemon.environments.watching import LOCAL
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, pages, trees
+from pkgc_daemon.store.bytecode import Bytecode
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
 from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import (
@@ -58,6 +59,7 @@ class Store(Publishing, Records, Housekeeping):
         workers: Workers,
         boot: str,
         filesystem: str,
+        bytecode: Bytecode,
         *,
         reflinks: bool,
     ) -> None:
@@ -77,8 +79,10 @@ class Store(Publishing, Records, Housekeeping):
         self._building: dict[str, asyncio.Task[Tree]] = {}
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._closed = False
-        self.ready = ReadyCopies(layout, self.has_tree, watched=filesystem in LOCAL)
+        self.ready = ReadyCopies(layout, self.has_tree, bytecode.path, watched=filesystem in LOCAL)
+        bytecode.on_compiled = self.ready.renew
         self.outlays = Outlays(layout, workers, self.ready.discard, self.files_of, reflinks=reflinks)
+        self.bytecode = bytecode
 
     @classmethod
     async def open(
@@ -127,7 +131,9 @@ class Store(Publishing, Records, Housekeeping):
                     remove_tree(path)
             reflinks = can_reflink(layout.temporary)
             made = workers or ThreadWorkers()
-            return cls(layout, owned, catalog, made, boot_id(), kind, reflinks=reflinks)
+            boot = boot_id()
+            bytecode = Bytecode.open(layout, boot, catalog.trees.__contains__)
+            return cls(layout, owned, catalog, made, boot, kind, bytecode, reflinks=reflinks)
         except BaseException as error:
             if catalog is not None:
                 catalog.close()
@@ -144,6 +150,7 @@ class Store(Publishing, Records, Housekeeping):
         self._closed = True
         running = [*self._publishing.values(), *self._building.values(), *self._checking.values()]
         await asyncio.gather(*running, return_exceptions=True)
+        await self.bytecode.close()
         try:
             await self.checkpoint()
         finally:
@@ -163,7 +170,8 @@ class Store(Publishing, Records, Housekeeping):
         self.catalog.save_use()
         new_artifacts = [row.sha256 for row in self.catalog.artifacts.values() if self._is_new(row)]
         new_trees = [row.sha256 for row in self.catalog.trees.values() if self._is_new(row)]
-        if not new_artifacts and not new_trees:
+        new_bytecode = self.bytecode.unsynced
+        if not new_artifacts and not new_trees and not new_bytecode:
             return
         try:
             await asyncio.to_thread(sync_filesystem, self.layout.root)
@@ -171,6 +179,7 @@ class Store(Publishing, Records, Housekeeping):
             _LOG.warning("the cache could not be synced; it is verified after the next boot: %s", error)
             return
         self.catalog.mark_synced(new_artifacts, new_trees)
+        await asyncio.to_thread(self.bytecode.synced, new_bytecode)
 
     def _is_new(self, row: ArtifactRow | TreeRow) -> bool:
         return not row.synced and row.boot == self._boot
@@ -402,6 +411,8 @@ class Store(Publishing, Records, Housekeeping):
         """Put a tree away, so that the next `ensure_tree` unpacks it again."""
         self._manifests.drop(sha256)
         self.ready.forget([sha256])
+        # First: bytecode counts by the times of this tree's files, and another unpacking has others.
+        await self.bytecode.drop(sha256)
         if sha256 in self.catalog.trees:
             self.catalog.drop_tree(sha256)
             await asyncio.to_thread(self._put_away, self.layout.tree(sha256))
