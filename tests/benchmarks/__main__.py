@@ -39,7 +39,9 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "pip": rows_sync.pip,
 }
 
-#: Written by a full run, or with --write.
+#: What a row says that could not be measured.
+UNMEASURED = "failed, see the output"
+#: Written by a full run in which everything could be measured, or with --write.
 PAGE = PROJECT / "docs" / "performance.md"
 
 
@@ -89,7 +91,7 @@ def _measure(bench: Bench, names: list[str], rows: list[Row]) -> None:
             found = ROWS[name](bench)
         except (Failed, AssertionError, OSError, RuntimeError) as error:
             print(f"\n{name}: {error}", file=sys.stderr)
-            found = [Row(name, [], broken="failed, see the output")]
+            found = [Row(name, [], broken=UNMEASURED)]
         rows += found
         print(f" {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         print(table(found), file=sys.stderr, flush=True)
@@ -157,7 +159,8 @@ def main() -> int:
         print(f"\n{table([point.row for point in points])}\n\n{cost.fitted_markdown(cost.fitted(points))}")
     if options.json:
         options.json.write_text(as_json(rows, [point.row for point in points], facts))
-    if options.write or not (options.quick or options.rows):
+    whole = not (options.quick or options.rows or any(row.broken == UNMEASURED for row in rows))
+    if options.write or (whole and points):
         page.write(PAGE, _as_page(rows, points, facts))
     missed = [f"{row.name} {row.where}".strip() for row in rows if row.missed]
     print(f"\nmissed: {', '.join(missed)}" if missed else "\nevery target is reached")

@@ -131,11 +131,17 @@ class Row:
             str(len(self.ours)),
             *_figures(values(self.ours), self.unit),
             *_figures(values(self.theirs), self.unit),
-            "-" if self.ratio is None else f"{self.ratio:.2f}",
+            "-" if self.ratio is None else _ratio(self.ratio, self.most),
             self.verdict,
             *("-" if value is None else _milliseconds(value) for value in (cpu, later, peer)),
             "; ".join(text for text in notes if text),
         ]
+
+
+def _ratio(ratio: float, most: float | None) -> str:
+    """Two decimals; more where they would make a missed target look reached."""
+    text = f"{ratio:.2f}"
+    return f"{ratio:.4f}" if most is not None and float(text) <= most < ratio else text
 
 
 def _figures(measured: list[float], unit: str) -> list[str]:

@@ -24,6 +24,12 @@ def test_a_ratio_above_its_target_is_missed() -> None:
     assert not Row("warm", samples(9.0), samples(1.0)).missed
 
 
+def test_a_ratio_just_above_its_target_is_not_rounded_down_to_it() -> None:
+    """The table would say 1.00 and missed, and nobody could tell which of the two is wrong."""
+    assert "1.0013" in Row("slow link", samples(1.0013), samples(1.0), most=1.0).cells()
+    assert "0.80" in Row("no-op", samples(0.8), samples(1.0), most=0.8).cells()
+
+
 def test_without_a_peer_the_greatest_value_counts_or_the_median_where_the_row_says_so() -> None:
     """Memory is promised at its peak; a median would hide the one sync that took too much."""
     assert Row("peak", samples(100, 100, 260), unit="MB", most=250).missed
