@@ -25,7 +25,7 @@ def _fits(context: Context, call: SyncCall, target: Target) -> bool:
         return False
     folder = target.venv if target.exists else os.path.dirname(target.venv)
     try:
-        return os.stat(folder).st_dev == os.stat(context.services.store.layout.ready).st_dev
+        return os.stat(folder).st_dev == os.stat(context.services.store.layout.root).st_dev
     except OSError:
         return False
 

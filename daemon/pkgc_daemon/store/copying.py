@@ -89,6 +89,8 @@ class Copier:
         """What it does not share with the tree."""
         self.own: list[tuple[str, int, int]] = []
         """(path in the copy, size, mtime_ns) of what is not shared."""
+        self._links: dict[str, FileEntry] = {}
+        """What is shared, by path in the copy."""
         self._umask = umask
         self._made: set[str] = set()
         self._reflinks = True
@@ -157,17 +159,36 @@ class Copier:
             "own": [],
         }
 
-    def check(self) -> None:
-        """Look once more whether all is as it was written: what is done from now on is watched for.
+    def check(self) -> list[Evidence]:
+        """Look once more whether all is as it was written, and nothing else is there.
+
+        What is done from now on is watched for, or compared with what this returns.
 
         Raises:
             CopyError: something has changed already.
             OSError: something has gone.
         """
-        for path, size, mtime_ns in self.own:
-            found = os.lstat(f"{self.target}/{path}")
-            if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
-                raise CopyError(path)
+        own = {path: (size, mtime_ns) for path, size, mtime_ns in self.own}
+        evidence = []
+        for folder in self._made:
+            if folder:
+                evidence.append(evidence_of(folder, os.lstat(f"{self.target}/{folder}")))
+            with os.scandir(f"{self.target}/{folder}") as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if path in self._made:
+                        continue
+                    found = entry.stat(follow_symlinks=False)
+                    if path in self._links:
+                        _compare(found, self._links[path])
+                        evidence.append(evidence_of(path, found, shared=True))
+                    elif own.get(path) == (found.st_size, found.st_mtime_ns):
+                        evidence.append(evidence_of(path, found))
+                    else:
+                        raise CopyError(path)
+        if len(evidence) != len(own) + len(self._links) + len(self._made) - 1:
+            raise CopyError(f"{self.target}: something is gone")
+        return evidence
 
     def _tops(self) -> dict[str, list[tuple[str, bool]]]:
         """What has to be moved: of each folder (name, whether it is a folder itself)."""
@@ -201,6 +222,7 @@ class Copier:
                 self.own.append((path, entry.size, entry.mtime_ns))
                 return False
             if _link(source, destination, entry):
+                self._links[path] = entry
                 return True
         copy_verified(source, destination, entry, mode)
         self.own.append((path, entry.size, entry.mtime_ns))
@@ -298,6 +320,31 @@ def _link(source: str, destination: str, entry: FileEntry) -> bool:
     return True
 
 
+#: (path in the copy, inode, mode, size, mtime_ns, ctime_ns) of one file or folder.
+Evidence = tuple[str, int, int, int, int, int]
+
+
+def evidence_of(path: str, found: os.stat_result, *, shared: bool = False) -> Evidence:
+    """What changes when anybody changes a file, or a folder's entries.
+
+    Args:
+        shared: a link into the tree, of which other links come and go: mode and ctime do not count.
+    """
+    if shared:
+        return (path, found.st_ino, -1, found.st_size, found.st_mtime_ns, -1)
+    return (path, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def is_as_it_was(folder: str, evidence: Evidence) -> bool:
+    """Whether what a copy had when it was made is there unchanged."""
+    path = evidence[0]
+    try:
+        found = os.lstat(f"{folder}/{path}")
+    except OSError:
+        return False
+    return evidence_of(path, found, shared=evidence[2] == -1) == evidence
+
+
 def _compare(found: os.stat_result, entry: FileEntry) -> None:
     if (found.st_ino, found.st_size, found.st_mtime_ns) != (entry.inode, entry.size, entry.mtime_ns):
         raise CopyError(entry.path)
@@ -305,6 +352,8 @@ def _compare(found: os.stat_result, entry: FileEntry) -> None:
 
 #: Told of each folder of a copy; its answer tells it from others, None where it cannot be watched.
 Watch = Callable[[str], int | None]
+#: Takes back what `Watch` has answered.
+Unwatch = Callable[[Sequence[int]], None]
 
 
 def make_copy(
@@ -315,26 +364,49 @@ def make_copy(
     bytecode: Source | None,
     records: Mapping[str, bytes],
     watch: Watch,
+    unwatch: Unwatch,
+    room: int,
 ) -> dict[str, Any]:
     """Make a ready copy and have it watched.
 
+    Args:
+        room: folders that may be watched.
+
     Returns:
-        ``note`` (see `installing.ready.ReadyCopy`), ``inodes``, ``bytes`` and ``watches``: the answers of
-        `watch`, or None when a folder cannot be watched; the note then has in ``own`` what to compare.
+        ``note`` (see `installing.ready.ReadyCopy`), ``inode`` of its folder, ``inodes``, ``bytes`` and
+        ``watches``: the answers of `watch`, or None when not all its folders can be watched; then none is,
+        and the note has in ``own`` what to compare.
 
     Raises:
         CopyError, OSError: it could not be made.
     """
     copier = Copier(target, umask)
     note = copier.copy(manifest, tree, bytecode, records)
-    watches = [watch(folder) for folder in copier.folders]
-    copier.check()
-    watched = None not in watches
-    if not watched:
-        note["own"] = copier.own
+    watches = _watch_all(copier.folders, watch, unwatch) if len(copier.folders) <= room else None
+    try:
+        evidence = copier.check()
+        if watches is None:
+            note["own"] = evidence
+        inode = os.lstat(target).st_ino
+    except BaseException:
+        unwatch(watches or ())
+        raise
     return {
         "note": note,
+        "inode": inode,
         "inodes": copier.inodes,
         "bytes": copier.bytes,
-        "watches": watches if watched else None,
+        "watches": watches,
     }
+
+
+def _watch_all(folders: Sequence[str], watch: Watch, unwatch: Unwatch) -> list[int] | None:
+    watches: list[int] = []
+    for folder in folders:
+        number = watch(folder)
+        if number is None:
+            # A watch stays with its folder, into an environment too: none may be left that nobody minds.
+            unwatch(watches)
+            return None
+        watches.append(number)
+    return watches

@@ -162,9 +162,7 @@ async def shrink(store: Store, limit: int) -> dict[str, Any]:
     by_use = sorted(catalog.artifacts.values(), key=lambda row: row.used)
     trees_by_use = sorted(catalog.trees.values(), key=lambda row: row.used)
     total = sum(row.size for row in by_use) + sum(row.size for row in trees_by_use)
-    copies = store.ready.size()["bytes"]
-    if total + copies > limit:
-        store.ready.clear()  # they only save time
+    store.ready.shrink(limit - total)  # they only save time
     return await _remove(store, [*by_use, *trees_by_use], total - limit)
 
 
