@@ -166,7 +166,8 @@ class Staging:
                 for name in item.ready.written:
                     os.unlink(f"{self.root}/{info}/{name}")
             lines = item.lines_of_ready(records=same)
-        for key, entries in groups.items():
+        # A list: when somebody asks whose a path is, what the ready copy has is added to `groups`.
+        for key, entries in list(groups.items()):
             target, _, source = key.partition("\0")
             start = f"{target}/" if target else ""
             self._place(item, source, start, entries)
@@ -378,7 +379,7 @@ class Staging:
             raise conflict(item.name, path)
         if is_folder:
             with os.scandir(source) as entries:
-                below = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                below = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
             for name, folder in below:
                 self._move(item, f"{source}/{name}", f"{path}/{name}", folder)
             self.linker.known_folder(f"{destination}/")
