@@ -17,8 +17,9 @@ from pkgc_daemon.archives.manifest import manifest_from_bytes
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing.apply import apply_plan
 from pkgc_daemon.installing.records import mismatches, read_record
-from pkgc_daemon.installing.staging import records_of
+from pkgc_daemon.installing.staging import records_of, sha256_of
 from pkgc_daemon.store.copying import make_copy
+from tests.support.realwheels import DATA
 from tests.support.wheels import BuiltWheel, make_wheel
 from tests.unit.installing.test_apply import full_wheel
 from tests.unit.installing.test_crash import run_and_kill
@@ -193,6 +194,28 @@ def test_an_environment_of_copies_is_one_of_trees(env: Env, tmp_path: Path, case
     assert state(env, expected) == expected
     assert sorted(result["warnings"]) == sorted(warned)
     assert (case in ("overlaps, different", "of a newer format")) is bool(warned)
+    assert list((env.store / "ready").rglob("*.dist-info")) == [], "the copies were not used"
+
+
+def real_wheels() -> list[BuiltWheel]:
+    """Wheels of PyPI that any Python takes, one of each project."""
+    found = {}
+    for path in sorted((DATA / "wheels").glob("*-py3-none-any.whl")):
+        found[path.name.split("-")[0].lower()] = path
+    return [BuiltWheel(path.name, data := path.read_bytes(), sha256_of(data)) for path in found.values()]
+
+
+@pytest.mark.skipif(not (DATA / "wheels").is_dir(), reason="no real wheels were fetched (./check full)")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_an_environment_of_real_wheels(env: Env, tmp_path: Path, umask: int) -> None:
+    """What builders really write: thousands of files, namespaces, data folders, scripts, licences."""
+    wheels = real_wheels()
+    assert len(wheels) >= 20
+    expected, warned = of_trees(env, wheels, umask)
+    env = anew(env, tmp_path)
+    result = env.apply([ready(env, wheel, umask=umask) for wheel in wheels], umask=umask)
+    assert state(env, expected) == expected
+    assert sorted(result["warnings"]) == sorted(warned)
     assert list((env.store / "ready").rglob("*.dist-info")) == [], "the copies were not used"
 
 
