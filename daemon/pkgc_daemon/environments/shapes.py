@@ -25,6 +25,8 @@ def shape_of(venv: str) -> str | None:
     """
     try:
         text = read_regular(f"{venv}/pyvenv.cfg", _MAX_CONFIG)
+        if os.path.lexists(f"{venv}/bin/pyvenv.cfg"):
+            return None  # the interpreter obeys that one
         lines = [line for line in text.splitlines() if line.partition(b"=")[0].strip().lower() not in _NAMES]
         sites = []
         for library in ("lib", "lib64"):

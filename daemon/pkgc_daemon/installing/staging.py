@@ -13,7 +13,7 @@ from pkgc_daemon.installing.compiled import drop_stale, read_bytecode, source_of
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
-from pkgc_daemon.installing.ready import ReadyCopy, from_note
+from pkgc_daemon.installing.ready import ReadyCopy, from_note, inherits, is_unchanged, leads_away
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
 from pkgc_daemon.store.compiled import BytecodeError, Compiled
@@ -150,7 +150,10 @@ class Staging:
         self._first_lines = shebang(executable)
         self._folders: dict[str, str] = {}
         self._done: list[tuple[Addition, dict[str, list[FileEntry]]]] = []
-        self._expanded = False
+        self._expanded = 0
+        self._whole: set[str] = set()
+        """Projects whose ready copies are in `_done` file by file, up to number `_expanded`."""
+        self._heirs: bool | None = None
         self._lost: set[str] = set()
         """Sources that an addition has, but another one's stand in the staging area."""
         self._written: dict[str, tuple[str, bytes]] = {}
@@ -174,7 +177,6 @@ class Staging:
     def _add(self, item: Addition, site: str) -> None:
         if item.ready is not None and not self._place_ready(item, item.ready, site):
             item.without_ready()
-            self._expanded = False
         manifest = item.manifest
         groups, scripts = self._spread(item, site)
         self._done.append((item, groups))
@@ -193,7 +195,8 @@ class Staging:
                 for name in item.ready.written:
                     os.unlink(f"{self.root}/{info}/{name}")
             lines = item.lines_of_ready(records=same)
-        for key, entries in groups.items():
+        # A list: when somebody asks whose a path is, what the ready copy has is added to `groups`.
+        for key, entries in list(groups.items()):
             target, _, source = key.partition("\0")
             start = f"{target}/" if target else ""
             self._place(item, source, start, entries)
@@ -412,33 +415,23 @@ class Staging:
                 try:
                     self._move(item, f"{ready.path}/{folder}/{name}", start + name, is_folder)
                 except OSError as error:
-                    if moved or error.errno != errno.EXDEV:
+                    if moved or error.errno not in (errno.EXDEV, errno.ENOENT):
                         raise
-                    return False  # another mount, if not another file system
+                    return False  # another mount, if not another file system; or it is gone
                 moved = True
         self.files += ready.files
-        self._expanded = False
         return True
 
     def _fits(self, ready: ReadyCopy, site: str) -> bool:
         """Whether a copy, which was laid out for the usual environment, is right for this one."""
-        for path, size, mtime_ns in ready.own:
-            try:
-                found = os.lstat(f"{ready.path}/{path}")
-            except OSError:
-                return False
-            if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
-                return False
+        if self._heirs is None:
+            self._heirs = inherits(self.root)
+        if self._heirs or not is_unchanged(ready):
+            return False
         if DATA not in ready.tops:
             return True
-        straight = all(self._resolved_or_none(name) == name for name, _ in ready.tops[DATA])
-        return straight and not self.layout.data and "../" * (site.count("/") + 1) == BACK
-
-    def _resolved_or_none(self, folder: str) -> str | None:
-        try:
-            return self._resolved(folder, folder, folder)
-        except PkgcError:
-            return None
+        away = (leads_away(self.layout.prefix, f"{ready.path}/{DATA}", name) for name, _ in ready.tops[DATA])
+        return not any(away) and not self.layout.data and "../" * (site.count("/") + 1) == BACK
 
     def _move(self, item: Addition, source: str, path: str, is_folder: bool) -> None:
         destination = f"{self.root}/{path}"
@@ -458,7 +451,7 @@ class Staging:
             raise conflict(item.name, path)
         if is_folder:
             with os.scandir(source) as entries:
-                below = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+                below = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
             # Bytecode comes last: a source that is not taken takes its bytecode with it.
             below.sort(key=lambda one: one[0] == "__pycache__")
             for name, folder in below:
@@ -479,12 +472,11 @@ class Staging:
         """Learn what ready copies hold, file by file: somebody asks whose a path is."""
         from pkgc_daemon.store.copying import parts_of
 
-        if self._expanded:
-            return
-        self._expanded = True
-        for item, groups in self._done:
-            if item.ready is None:
+        todo, self._expanded = self._done[self._expanded :], len(self._done)
+        for item, groups in todo:
+            if item.ready is None or item.name in self._whole:
                 continue
+            self._whole.add(item.name)
             manifest = item.whole_manifest()
             site = self.layout.purelib if manifest.root_is_purelib else self.layout.platlib
             for part in parts_of(manifest, manifest.files):

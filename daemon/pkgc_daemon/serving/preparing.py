@@ -130,6 +130,6 @@ def _fits(context: Context, call: SyncCall, target: Target) -> bool:
         # What is made in a setgid folder has its group; what is moved there has not.
         if found.st_mode & stat.S_ISGID:
             return False
-        return found.st_dev == os.stat(context.services.store.layout.ready).st_dev
+        return found.st_dev == os.stat(context.services.store.layout.root).st_dev
     except OSError:
         return False

@@ -85,6 +85,8 @@ class Folder:
         """What it does not share with the tree."""
         self.own: list[tuple[str, int, int]] = []
         """(path in it, size, mtime_ns) of what is not shared."""
+        self.links: dict[str, FileEntry] = {}
+        """What is shared, by path in it."""
         self.written: dict[str, bytes] = {}
         """Path in it -> content, of the records."""
 
@@ -122,17 +124,36 @@ class Folder:
                     found[folder] = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in entries)
         return found
 
-    def check(self) -> None:
-        """Look once more whether all is as it was written: what is done from now on is watched for.
+    def check(self) -> list[Evidence]:
+        """Look once more whether all is as it was written, and nothing else is there.
+
+        What is done from now on is watched for, or compared with what this returns.
 
         Raises:
             CopyError: something has changed already.
             OSError: something has gone.
         """
-        for path, size, mtime_ns in self.own:
-            found = os.lstat(f"{self.path}/{path}")
-            if (found.st_size, found.st_mtime_ns) != (size, mtime_ns):
-                raise CopyError(path)
+        own = {path: (size, mtime_ns) for path, size, mtime_ns in self.own}
+        evidence = []
+        for folder, absolute in self.made.items():
+            if folder:
+                evidence.append(evidence_of(folder, os.lstat(absolute)))
+            with os.scandir(absolute) as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if path in self.made:
+                        continue
+                    found = entry.stat(follow_symlinks=False)
+                    if path in self.links:
+                        _compare(found, self.links[path])
+                        evidence.append(evidence_of(path, found, shared=True))
+                    elif own.get(path) == (found.st_size, found.st_mtime_ns):
+                        evidence.append(evidence_of(path, found))
+                    else:
+                        raise CopyError(path)
+        if len(evidence) != len(own) + len(self.links) + len(self.made) - 1:
+            raise CopyError(f"{self.path}: something is gone")
+        return evidence
 
 
 def note_of(
@@ -226,6 +247,7 @@ class Copier:
                 folder.own.append((path, entry.size, entry.mtime_ns))
                 return False
             if not private and _link(source, destination, entry):
+                folder.links[path] = entry
                 return True
         copy_verified(source, destination, entry, mode)
         folder.own.append((path, entry.size, entry.mtime_ns))
@@ -310,6 +332,31 @@ def _link(source: str, destination: str, entry: FileEntry) -> bool:
     return True
 
 
+#: (path in the copy, inode, mode, size, mtime_ns, ctime_ns) of one file or folder.
+Evidence = tuple[str, int, int, int, int, int]
+
+
+def evidence_of(path: str, found: os.stat_result, *, shared: bool = False) -> Evidence:
+    """What changes when anybody changes a file, or a folder's entries.
+
+    Args:
+        shared: a link into the tree, of which other links come and go: mode and ctime do not count.
+    """
+    if shared:
+        return (path, found.st_ino, -1, found.st_size, found.st_mtime_ns, -1)
+    return (path, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def is_as_it_was(folder: str, evidence: Evidence) -> bool:
+    """Whether what a copy had when it was made is there unchanged."""
+    path = evidence[0]
+    try:
+        found = os.lstat(f"{folder}/{path}")
+    except OSError:
+        return False
+    return evidence_of(path, found, shared=evidence[2] == -1) == evidence
+
+
 def _compare(found: os.stat_result, entry: FileEntry) -> None:
     if (found.st_ino, found.st_size, found.st_mtime_ns) != (entry.inode, entry.size, entry.mtime_ns):
         raise CopyError(entry.path)
@@ -317,6 +364,8 @@ def _compare(found: os.stat_result, entry: FileEntry) -> None:
 
 #: Told of each folder of a copy; its answer tells it from others, None where it cannot be watched.
 Watch = Callable[[str], int | None]
+#: Takes back what `Watch` has answered.
+Unwatch = Callable[[Sequence[int]], None]
 
 
 def make_copy(
@@ -327,15 +376,19 @@ def make_copy(
     bytecode: tuple[str, Compiled] | None,
     records: Mapping[str, bytes],
     watch: Watch,
+    unwatch: Unwatch,
+    room: int,
 ) -> dict[str, Any]:
     """Make a ready copy and have it watched.
 
     Args:
         bytecode: where it lies, and what it is.
+        room: folders that may be watched.
 
     Returns:
-        ``note`` (see `installing.ready.ReadyCopy`), ``inodes``, ``bytes`` and ``watches``: the answers of
-        `watch`, or None when a folder cannot be watched; the note then has in ``own`` what to compare.
+        ``note`` (see `installing.ready.ReadyCopy`), ``inode`` of its folder, ``inodes``, ``bytes`` and
+        ``watches``: the answers of `watch`, or None when not all its folders can be watched; then none is,
+        and the note has in ``own`` what to compare.
 
     Raises:
         CopyError, OSError: it could not be made.
@@ -351,10 +404,26 @@ def make_copy(
         for part in parts_of(manifest, compiled.files):
             copier.copy(root, part, private=True)
     note = note_of(folder, manifest, parts, records, links=links, compiled=compiled)
-    watches = [watch(path) for path in folder.made.values()]
-    folder.check()
-    watched = None not in watches
-    if not watched:
-        note["own"] = folder.own
-    answer = {"note": note, "inodes": folder.inodes, "bytes": folder.bytes}
-    return answer | {"watches": watches if watched else None}
+    watches = _watch_all(list(folder.made.values()), watch, unwatch) if len(folder.made) <= room else None
+    try:
+        evidence = folder.check()
+        if watches is None:
+            note["own"] = evidence
+        inode = os.lstat(target).st_ino
+    except BaseException:
+        unwatch(watches or ())
+        raise
+    answer = {"note": note, "inode": inode, "inodes": folder.inodes, "bytes": folder.bytes}
+    return answer | {"watches": watches}
+
+
+def _watch_all(folders: Sequence[str], watch: Watch, unwatch: Unwatch) -> list[int] | None:
+    watches: list[int] = []
+    for folder in folders:
+        number = watch(folder)
+        if number is None:
+            # A watch stays with its folder, into an environment too: none may be left that nobody minds.
+            unwatch(watches)
+            return None
+        watches.append(number)
+    return watches

@@ -9,6 +9,7 @@ somebody syncs. Losing one costs time, never truth.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -26,7 +27,7 @@ import msgpack
 from pkgc_daemon.store.filesystem import remove_tree
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
-from pkgc_daemon.store.watching import Watcher, open_watcher
+from pkgc_daemon.store.watching import Watcher, open_watcher, watch_limit
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ MAX_INODES, MAX_BYTES = 300_000, 2 << 30
 MAX_TREES, MAX_COPIES = 2_000, 4
 #: Folders that are watched: each takes about a kilobyte of the kernel's memory.
 MAX_WATCHES = 20_000
+#: Bytes that stay free on the file system: copies only save time, and a sync may need them.
+MIN_FREE = 1 << 30
 #: Seconds without a job after which the copier ends.
 LINGER = 30.0
 
@@ -47,6 +50,7 @@ class _Copy:
     key: str | None
     """Kind of interpreter whose bytecode is in it."""
     note: dict[str, Any]
+    inode: int
     inodes: int
     bytes: int
     watches: tuple[int, ...]
@@ -64,6 +68,9 @@ class _Demand:
     wanted: int = 1
     """Copies to have: more where one was missing lately."""
     failed: bool = False
+    """Lately, and nobody has wanted it since."""
+    bytes: int = 0
+    """Of its last copy."""
     copies: list[_Copy] = field(default_factory=list)
 
 
@@ -87,7 +94,7 @@ class Taken(NamedTuple):
 
 
 class ReadyCopies:
-    """The ready copies of one store. For the event loop's thread; `take` blocks for nothing.
+    """The ready copies of one store. For the event loop's thread; `take` looks once at each copy.
 
     Args:
         layout: of the store.
@@ -105,21 +112,26 @@ class ReadyCopies:
         watched: bool = True,
     ) -> None:
         self.enabled = True
-        self._watches = watched
         self._layout = layout
         self._has_tree = has_tree
         self._bytecode = bytecode
+        self._watches = watched
         self._demands: OrderedDict[str, _Demand] = OrderedDict()
         """By sha256 of the wheel, the one that was wanted last at the end."""
         self._inodes = 0
         self._bytes = 0
+        self._room = MAX_BYTES
         self._child: subprocess.Popen[bytes] | None = None
         self._used_at = 0.0
         self._changed = asyncio.Event()
         self._watcher: Watcher | None = None
         self._watched: dict[int, _Copy] = {}
+        self._closed = False
+        self._making = False
+        self._strange: set[int | None] = set()
+        """Touched, and of no copy: perhaps of the one that is being made."""
 
-    def take(self, sha256s: Iterable[str], umask: int, key: str | None) -> dict[str, Taken]:
+    def take(self, sha256s: Iterable[str], umask: int, key: str | None = None) -> dict[str, Taken]:
         """Copies for one environment, the caller's from now on, by digest; what has none is absent.
 
         Args:
@@ -131,16 +143,21 @@ class ReadyCopies:
         taken: dict[str, Taken] = {}
         for sha256 in sha256s:
             demand = self._demands.get(sha256)
-            for number, copy in enumerate(demand.copies if demand is not None else ()):
-                if copy.umask == umask and copy.key in (None, key):
-                    assert demand is not None
-                    del demand.copies[number]
-                    self._forget(copy)
-                    taken[sha256] = Taken(str(copy.path), copy.note, copy.watches)
-                    break
+            if demand is None:
+                continue
+            fitting = [one for one in demand.copies if one.umask == umask and one.key in (None, key)]
+            for copy in fitting:
+                demand.copies.remove(copy)
+                if not _is_there(copy):
+                    _LOG.warning("the ready copy %s was taken away by another program", copy.path.name)
+                    self._remove([copy])
+                    continue
+                self._forget(copy)
+                taken[sha256] = Taken(str(copy.path), copy.note, copy.watches)
+                break
         return taken
 
-    def want(self, used: Iterable[Used], umask: int, key: str | None) -> None:
+    def want(self, used: Iterable[Used], umask: int, key: str | None = None) -> None:
         """Note what a sync used.
 
         Args:
@@ -156,7 +173,10 @@ class ReadyCopies:
                 demand = self._demands[sha256] = _Demand(umask, records, key)
             elif not found and not demand.copies and demand.wanted < MAX_COPIES:
                 demand.wanted += 1
-            demand.umask, demand.records, demand.key = umask, records, key
+            if all(copy.umask != umask or copy.key not in (None, key) for copy in demand.copies):
+                # Else copies that nobody takes any more would be all that there ever is.
+                self._remove_of(demand)
+            demand.umask, demand.records, demand.key, demand.failed = umask, records, key, False
             self._demands.move_to_end(sha256)
         while len(self._demands) > MAX_TREES:
             _, old = self._demands.popitem(last=False)
@@ -174,15 +194,21 @@ class ReadyCopies:
         """Make the copies of a tree anew: there is bytecode of this kind now."""
         demand = self._demands.get(sha256)
         if demand is not None and demand.key == key:
-            copies, demand.copies = demand.copies, []
-            self._remove(copies)
+            self._remove_of(demand)
             self._changed.set()
 
     def clear(self) -> None:
         """Remove every copy; what is wanted stays known."""
         for demand in self._demands.values():
-            copies, demand.copies = demand.copies, []
-            self._remove(copies)
+            self._remove_of(demand)
+
+    def shrink(self, room: int) -> None:
+        """Have at most `room` bytes from now on; what was wanted least lately goes first."""
+        self._room = min(MAX_BYTES, max(0, room))
+        for demand in self._demands.values():
+            if self._bytes <= self._room:
+                break
+            self._remove_of(demand)
 
     def discard(self, taken: Iterable[Taken]) -> None:
         """Remove what is left of copies that were taken."""
@@ -205,7 +231,9 @@ class ReadyCopies:
             if self._child is not None:
                 left = max(0.1, self._used_at + LINGER - time.monotonic())
                 try:
-                    await asyncio.wait_for(self._changed.wait(), left)
+                    # Not `wait_for`: before Python 3.12 it may lose the cancellation that ends this.
+                    async with asyncio.timeout(left):
+                        await self._changed.wait()
                 except TimeoutError:
                     await asyncio.to_thread(self._end_child)
                     continue
@@ -219,6 +247,7 @@ class ReadyCopies:
 
     def close(self) -> None:
         """End the copier and the watching. Blocks until they are gone."""
+        self._closed = True
         self._end_child()
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
@@ -227,11 +256,13 @@ class ReadyCopies:
     def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            for pipe in (child.stdin, child.stdout):
-                if pipe is not None:
-                    pipe.close()
+            # First: whoever waits for its answer holds the pipe, and closing that would wait for him.
             child.kill()
             child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
 
     def _mind_touched(self) -> None:
         """Give up copies in which anything has happened since they were made."""
@@ -241,9 +272,11 @@ class ReadyCopies:
             if number is None:
                 _LOG.warning("too much has happened in the ready copies: all are made anew")
                 self.clear()
-                continue
-            copy = self._watched.get(number)
+                self._changed.set()
+            copy = self._watched.get(number) if number is not None else None
             if copy is None:
+                if self._making:
+                    self._strange.add(number)
                 continue
             _LOG.warning("the ready copy %s was changed by another program and is removed", copy.path.name)
             for demand in self._demands.values():
@@ -258,11 +291,36 @@ class ReadyCopies:
         for count in range(MAX_COPIES):
             for sha256 in reversed(self._demands):
                 demand = self._demands[sha256]
-                if not demand.failed and len(demand.copies) == count < demand.wanted:
-                    if self._inodes >= MAX_INODES or self._bytes >= MAX_BYTES:
-                        return None
+                if demand.failed or not len(demand.copies) == count < demand.wanted:
+                    continue
+                if not self._disk_has_room():
+                    return None
+                if self._has_room(demand, replacing=count == 0):
                     return sha256, demand
         return None
+
+    def _disk_has_room(self) -> bool:
+        try:
+            found = os.statvfs(self._layout.root)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize >= MIN_FREE
+
+    def _has_room(self, demand: _Demand, *, replacing: bool) -> bool:
+        """Whether one more copy may be made.
+
+        Args:
+            replacing: copies of trees that nobody has wanted for longer may go for it.
+        """
+        if demand.bytes >= self._room:
+            return False
+        others = iter(self._demands.values())
+        while self._inodes >= MAX_INODES or self._bytes + demand.bytes >= self._room:
+            other = next(others)
+            if not replacing or other is demand:
+                return False
+            self._remove_of(other)
+        return True
 
     async def _make(self, sha256: str, demand: _Demand) -> None:
         if not self._has_tree(sha256):
@@ -271,44 +329,65 @@ class ReadyCopies:
         path = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
         umask, key = demand.umask, demand.key
         bytecode = self._bytecode(sha256, key)
-        watched = self._watches and len(self._watched) < MAX_WATCHES
-        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records), watched, bytecode]
-        answer = await asyncio.to_thread(self._ask, job)
+        job = [str(self._layout.root), sha256, str(path), umask, dict(demand.records), bytecode]
+        self._strange.clear()
+        self._making = True
+        try:
+            answer = await asyncio.to_thread(self._ask, job)
+            self._mind_touched()
+        finally:
+            self._making = False
         self._used_at = time.monotonic()
         if answer is None or "error" in answer:
             demand.failed = True
             _LOG.warning("no ready copy of %s: %s", sha256, (answer or {}).get("error", "the copier ended"))
             return
         watches = tuple(answer["watches"] or ())
-        note = answer["note"]
+        note, inode, inodes, size = (answer[name] for name in ("note", "inode", "inodes", "bytes"))
         holds = key if note["bytecode"] is not None else None
-        copy = _Copy(path, umask, holds, note, answer["inodes"], answer["bytes"], watches)
+        copy = _Copy(path, umask, holds, note, inode, inodes, size, watches)
         self._inodes += copy.inodes
         self._bytes += copy.bytes
+        demand.bytes = copy.bytes
         self._watched.update((number, copy) for number in watches)
-        if self._demands.get(sha256) is demand:
+        if not self._strange.isdisjoint((*watches, None)):
+            _LOG.warning("the ready copy %s was changed while it was made and is removed", path.name)
+            demand.failed = True
+            self._remove([copy])
+        elif self._demands.get(sha256) is demand and umask == demand.umask:
             # One note for all copies that say the same: it is most of what a copy costs in memory.
             copy.note = next((one.note for one in demand.copies if one.note == copy.note), copy.note)
             demand.copies.append(copy)
-        else:  # it was forgotten meanwhile
+        else:  # it was forgotten meanwhile, or is wanted otherwise
             self._remove([copy])
 
     def _ask(self, job: list[Any]) -> dict[str, Any] | None:
         child = self._child
         if child is None or child.poll() is not None:
+            self._end_child()
             if self._watcher is None:
                 self._watcher = open_watcher()
             watcher = self._watcher.descriptor if self._watcher is not None else -1
-            child = self._child = subprocess.Popen(
-                [sys.executable, "-I", "-m", "pkgc_daemon.store.copier", str(os.getpid()), str(watcher)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=[watcher] if watcher >= 0 else [],
-            )
+            command = [sys.executable, "-I", "-m", "pkgc_daemon.store.copier", str(os.getpid()), str(watcher)]
+            try:
+                child = self._child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    pass_fds=[watcher] if watcher >= 0 else [],
+                )
+            except OSError as error:  # no descriptors, no memory
+                return {"error": str(error)}
+            if self._closed:  # meanwhile
+                self._end_child()
+                return None
         assert child.stdin is not None
         assert child.stdout is not None
+        room = 0
+        if self._watches and self._watcher is not None:
+            room = min(MAX_WATCHES, watch_limit()) - len(self._watched)
         try:
-            write_frame(child.stdin, msgpack.packb(job, unicode_errors="surrogateescape"))
+            write_frame(child.stdin, msgpack.packb([*job, room], unicode_errors="surrogateescape"))
             frame = read_frame(child.stdout)
         except (OSError, ValueError):
             return None
@@ -316,6 +395,10 @@ class ReadyCopies:
             return None
         answer = msgpack.unpackb(frame, unicode_errors="surrogateescape", use_list=False)
         return answer if isinstance(answer, dict) else None
+
+    def _remove_of(self, demand: _Demand) -> None:
+        copies, demand.copies = demand.copies, []
+        self._remove(copies)
 
     def _forget(self, copy: _Copy) -> None:
         self._inodes -= copy.inodes
@@ -342,3 +425,11 @@ class ReadyCopies:
                 remove_tree(Path(path))
 
         asyncio.get_running_loop().run_in_executor(None, remove)
+
+
+def _is_there(copy: _Copy) -> bool:
+    """Whether its folder is the one that was made: what is watched is a folder, not a path."""
+    try:
+        return os.lstat(copy.path).st_ino == copy.inode
+    except OSError:
+        return False

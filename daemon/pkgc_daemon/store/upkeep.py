@@ -173,9 +173,7 @@ async def shrink(store: Store, limit: int) -> dict[str, Any]:
     trees_by_use = sorted(catalog.trees.values(), key=lambda row: row.used)
     compiled = (await store.bytecode.size())["bytes"]
     total = sum(row.size for row in by_use) + sum(row.size for row in trees_by_use) + compiled
-    copies = store.ready.size()["bytes"]
-    if total + copies > limit:
-        store.ready.clear()
+    store.ready.shrink(limit - total)  # they only save time
     if total <= limit:
         return await _remove(store, [], None)
     bytecode = [_BytecodeRow(row) for row in trees_by_use if store.bytecode.size_of(row.sha256)[1]]

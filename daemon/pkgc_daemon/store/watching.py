@@ -3,7 +3,7 @@
 A ready copy has thousands of files; comparing each before it is used would cost more than installing them.
 The kernel knows what was written, made, removed or chmodded in a folder since it is watched. It does not see
 writes through another link of the same file, nor bits that a disk loses. Linux only: elsewhere `open_watcher`
-gives None, and files are compared.
+gives None, and files are compared. Watches are a resource of the user, not of the daemon: see `watch_limit`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,28 @@ import sys
 from collections.abc import Iterable, Iterator
 
 _MODIFY, _ATTRIB, _MOVED_FROM, _MOVED_TO = 0x2, 0x4, 0x40, 0x80
+#: The only sign of a change through a memory mapping: the file that was mapped had been opened for writing.
+_CLOSE_WRITE = 0x8
 _CREATE, _DELETE, _OVERFLOW = 0x100, 0x200, 0x4000
 _ONLY_FOLDERS, _NO_LINKS = 0x01000000, 0x02000000
 #: Everything by which a file of a folder becomes another one.
-_MASK = _MODIFY | _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLY_FOLDERS | _NO_LINKS
+_MASK = (
+    _MODIFY | _CLOSE_WRITE | _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLY_FOLDERS | _NO_LINKS
+)
 _EVENT = struct.Struct("iIII")
+
+
+#: What may be taken of the watches that a user has: editors and desktops need theirs.
+_SHARE = 2
+
+
+def watch_limit() -> int:
+    """How many folders may be watched."""
+    try:
+        with open("/proc/sys/fs/inotify/max_user_watches", encoding="ascii") as file:
+            return int(file.read()) // _SHARE
+    except (OSError, ValueError):
+        return 0
 
 
 def _libc() -> ctypes.CDLL:
