@@ -16,6 +16,7 @@ from typing import Any
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing import transaction
+from pkgc_daemon.installing.additions import Addition, TreeDamagedError, read_additions
 from pkgc_daemon.installing.changes import Changes
 from pkgc_daemon.installing.claims import claims_of
 from pkgc_daemon.installing.conflicts import overlap_error
@@ -24,12 +25,7 @@ from pkgc_daemon.installing.layout import LOCK, WORK, Layout, layout_of
 from pkgc_daemon.installing.links import Linker
 from pkgc_daemon.installing.lock import DEFAULT_TIMEOUT, LockVanishedError, environment_lock
 from pkgc_daemon.installing.overlaps import overlaps_of, robbed
-from pkgc_daemon.installing.staging import (
-    Addition,
-    Staging,
-    TreeDamagedError,
-    read_additions,
-)
+from pkgc_daemon.installing.staging import Staging
 from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owned_files, owners_of
 from pkgc_daemon.modes import Modes
 

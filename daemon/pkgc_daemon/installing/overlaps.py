@@ -7,8 +7,9 @@ from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pkgc_daemon.installing.additions import Addition
 from pkgc_daemon.installing.layout import Layout
-from pkgc_daemon.installing.staging import Addition, Staging
+from pkgc_daemon.installing.staging import Staging
 from pkgc_daemon.installing.uninstall import Leaving, Owner, each_kept, owned_files
 
 

@@ -3,128 +3,26 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.installing.compiled import drop_stale, read_bytecode, source_of
+from pkgc_daemon.installing.additions import Addition, TreeDamagedError, record_files
+from pkgc_daemon.installing.compiled import drop_stale, source_of
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
-from pkgc_daemon.installing.ready import ReadyCopy, from_note, inherits, is_unchanged, leads_away
+from pkgc_daemon.installing.ready import ReadyCopy, inherits, is_unchanged, leads_away
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
-from pkgc_daemon.store.compiled import BytecodeError, Compiled
+from pkgc_daemon.store.compiled import Compiled
 from pkgc_daemon.store.copying import BACK, DATA, SITE
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
-INSTALLER = b"pkgc\n"
 #: What of .dist-info says which distribution it is, where it came from and what belongs to it.
 _TELLING = frozenset({*WRITTEN, "METADATA", "WHEEL", "entry_points.txt"})
 #: What rename(2) says when a folder cannot be replaced by another one.
 _IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
-
-
-class TreeDamagedError(Exception):
-    """A tree does not match its manifest; internal to this stage, the store heals it."""
-
-    def __init__(self, sha256: str, path: str, detail: str, *, bytecode: bool = False) -> None:
-        super().__init__(f"{path}: {detail}")
-        self.sha256 = sha256
-        self.path = path
-        self.detail = detail
-        self.bytecode = bytecode
-        """It is its bytecode in the store, not the tree."""
-
-
-class Addition:
-    """One distribution to add: the wire map of `apply_plan` with its manifest read.
-
-    With a ready copy, `manifest.files` has only what is not in that.
-    """
-
-    __slots__ = (
-        "bytecode",
-        "bytecode_path",
-        "direct_url",
-        "manifest",
-        "manifest_path",
-        "name",
-        "provenance",
-        "ready",
-        "records",
-        "requested",
-        "tree",
-        "version",
-    )
-
-    def __init__(
-        self,
-        item: Mapping[str, Any],
-        manifest: Manifest,
-        ready: ReadyCopy | None = None,
-        bytecode: Compiled | None = None,
-    ) -> None:
-        self.ready = ready
-        self.bytecode = bytecode
-        self.bytecode_path: str = item.get("bytecode") or ""
-        self.manifest_path: str = item["manifest"]
-        self.name: str = item["name"]
-        self.version: str = item["version"]
-        self.tree: str = item["tree"]
-        self.manifest = manifest
-        self.provenance: Mapping[str, Any] | None = item.get("provenance")
-        self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
-        self.requested = bool(item.get("requested"))
-        self.records: Mapping[str, bytes] | None = item.get("records")
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether it comes with all the bytecode that it can have."""
-        if self.ready is not None and self.ready.bytecode is not None:
-            return self.ready.bytecode
-        return self.bytecode is not None and self.bytecode.whole
-
-    def whole_manifest(self) -> Manifest:
-        """The manifest with every file.
-
-        Raises:
-            TreeDamagedError: it cannot be read.
-        """
-        from pkgc_daemon.archives.manifest import manifest_from_bytes
-
-        try:
-            with open(self.manifest_path, "rb") as file:
-                return manifest_from_bytes(file.read())
-        except (OSError, PkgcError, ValueError) as error:
-            raise TreeDamagedError(self.manifest.sha256, self.manifest_path, str(error)) from error
-
-    def without_ready(self) -> None:
-        """Install it from its tree.
-
-        Raises:
-            TreeDamagedError: the manifest cannot be read.
-        """
-        self.manifest = self.whole_manifest()
-        self.ready = None
-
-    def lines_of_ready(self, *, records: bool) -> list[str]:
-        """RECORD's lines of what is in the ready copy.
-
-        Args:
-            records: those of the files that an installer adds too.
-
-        Raises:
-            TreeDamagedError: the manifest cannot be read.
-        """
-        from pkgc_daemon.store.copying import all_lines
-
-        assert self.ready is not None
-        if records:
-            return self.ready.lines.splitlines(keepends=True)
-        return all_lines(self.whole_manifest())
 
 
 class Staging:
@@ -601,27 +499,6 @@ class Staging:
         self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
 
 
-def record_files(item: Addition) -> Mapping[str, bytes]:
-    """What an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
-    if item.records is not None:
-        return item.records
-    return records_of(item.provenance, item.direct_url, requested=item.requested)
-
-
-def records_of(
-    provenance: Mapping[str, Any] | None, direct_url: Mapping[str, Any] | None, *, requested: bool
-) -> dict[str, bytes]:
-    """The same of the parts; also for ready copies, which have these files ahead of time."""
-    files: dict[str, bytes] = {"INSTALLER": INSTALLER}
-    if direct_url is not None:
-        files["direct_url.json"] = json.dumps(direct_url, sort_keys=True).encode()
-    elif provenance is not None:
-        files["provenance_url.json"] = json.dumps(provenance, sort_keys=True).encode()
-    if requested:
-        files["REQUESTED"] = b""
-    return files
-
-
 def sha256_of_file(path: str) -> str:
     """As a manifest has it."""
     import hashlib
@@ -635,34 +512,3 @@ def sha256_of(content: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(content).hexdigest()
-
-
-def read_additions(
-    items: list[dict[str, Any]], read: Callable[[bytes], Manifest]
-) -> tuple[list[Addition], TreeDamagedError | None]:
-    """The additions in normalized-name order, or the first whose manifest cannot be read."""
-    found: list[Addition] = []
-    for item in sorted(items, key=lambda item: str(item["name"])):
-        if item.get("ready"):
-            try:
-                found.append(Addition(item, *from_note(item), read_bytecode(item, None)))
-            except BytecodeError as error:
-                return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
-            continue
-        try:
-            with open(item["manifest"], "rb") as file:
-                data = file.read()
-            manifest = read(data)
-        except FileNotFoundError:
-            return found, TreeDamagedError(item["sha256"], item["manifest"], "is gone")
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM):
-                raise
-            return found, TreeDamagedError(item["sha256"], item["manifest"], str(error))
-        except (PkgcError, ValueError, TypeError, KeyError, IndexError) as error:
-            return found, TreeDamagedError(item["sha256"], item["manifest"], f"cannot be read: {error}")
-        try:
-            found.append(Addition(item, manifest, bytecode=read_bytecode(item, data)))
-        except BytecodeError as error:
-            return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
-    return found, None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pkgc_daemon.inputs.given import RequirementsInput
-from pkgc_daemon.installing.staging import records_of
+from pkgc_daemon.installing.additions import records_of
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Origin, Tree, Wanted, settings_key
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pkgc_daemon.installing.staging import records_of
+from pkgc_daemon.installing.additions import records_of
 from pkgc_daemon.modes import own_umask
 from pkgc_daemon.store.compiled import key_of
 from pkgc_daemon.store.outlays import Laying

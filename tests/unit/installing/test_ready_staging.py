@@ -15,9 +15,10 @@ import pytest
 
 from pkgc_daemon.archives.manifest import manifest_from_bytes
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.installing.additions import records_of
 from pkgc_daemon.installing.apply import apply_plan
 from pkgc_daemon.installing.records import mismatches, read_record
-from pkgc_daemon.installing.staging import records_of, sha256_of
+from pkgc_daemon.installing.staging import sha256_of
 from pkgc_daemon.store.copying import make_copy
 from tests.support.realwheels import DATA
 from tests.support.wheels import BuiltWheel, make_wheel
