@@ -29,7 +29,7 @@ from pkgc_daemon.fetching.bodies import (
 from pkgc_daemon.fetching.failures import TransferError, for_disk
 from pkgc_daemon.fetching.hurry import TooSlow, hurry
 from pkgc_daemon.fetching.localfiles import copy_file
-from pkgc_daemon.fetching.partials import Partial, hash_file, in_thread, take_stock
+from pkgc_daemon.fetching.partials import Follower, Partial, hash_file, in_thread, take_stock
 from pkgc_daemon.fetching.patience import Kind, Patience
 from pkgc_daemon.fetching.routes import (
     Arrival,
@@ -51,6 +51,8 @@ from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
 #: (file, sha256 hex, size, every digest computed, file name, URL without credentials) -> the Artifact.
 #: It moves the file away; it is called once for each transfer.
 Publish = Callable[[Path, str, int, frozenset[Digest], str, str], Awaitable[Artifact]]
+#: (file that grows, bytes that it will have) -> who unpacks it meanwhile.
+Follow = Callable[[Path, int], Follower]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class FetchLimits:
     """Bytes a second; a source that gives less is left for one that another waiter has brought."""
     slow_window: float = 5.0
     """Seconds over which the rate is taken."""
+    follow_from: int = 32 << 20
+    """Bytes from which on a wheel is unpacked while it arrives."""
 
 
 class Fetcher:
@@ -78,6 +82,7 @@ class Fetcher:
         publish: takes a verified file into the store.
         find: what the store has under a digest; asked just before a transfer begins, so that who looked
             there a moment too early does not fetch again what a flight has just brought.
+        follow: has a large wheel unpacked while it arrives.
     """
 
     def __init__(
@@ -87,12 +92,14 @@ class Fetcher:
         publish: Publish,
         *,
         find: Callable[[Digest], Artifact | None] | None = None,
+        follow: Follow | None = None,
         limits: FetchLimits | None = None,
     ) -> None:
         self._transport = transport
         self._incoming = incoming
         self._publish = publish
         self._find = find
+        self._follow = follow
         self.limits = limits or FetchLimits()
         self._flights: dict[str, Flight] = {}
         self._executor = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="pkgc-fetch")
@@ -262,6 +269,7 @@ class Fetcher:
             for route in flight.routes.values():
                 if route.partial is not None:
                     await route.partial.settle()
+                    route.partial.drop_follower()
                     if route.partial.kept:
                         self._left.add(route.partial.path.name)
                     self._names.discard(route.partial.path.name)
@@ -339,6 +347,14 @@ class Fetcher:
                 flight.total = total
                 for waiter in flight.waiters:
                     waiter.reporter.started(flight.key, waiter.filename, total)
+            if (
+                self._follow is not None
+                and partial.follower is None
+                and (total or 0) >= self.limits.follow_from
+            ):
+                assert total is not None
+                if flight.label.lower().endswith(".whl"):
+                    partial.follower = self._follow(partial.path, total)
 
         def answered(stamp: Stamp | None) -> None:
             route.stamp = stamp
@@ -397,6 +413,9 @@ class Fetcher:
         filename = flight.waiters[0].filename
         artifact = await self._publish(partial.path, sha256, size, digests, filename, shown)
         flight.arrival = Arrival(artifact, route.source.name, route.stamp, began=flight.began)
+        if partial.follower is not None:
+            partial.follower.landed(sha256)
+            partial.follower = None
         route.partial = None
         await self._clear(flight, partial)
         for waiter, error in verdicts:
@@ -417,6 +436,7 @@ class Fetcher:
             self._names.discard(landed.path.name)
         for partial in partials:
             await partial.settle()
+            partial.drop_follower()
             self._left.discard(partial.path.name)
             await in_thread(self._executor, partial.forget)
             self._names.discard(partial.path.name)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.failures import TransferError, for_disk
@@ -51,6 +51,19 @@ class Validator(NamedTuple):
         return self.etag or self.last_modified
 
 
+class Follower(Protocol):
+    """One who reads the file while it grows; its methods return at once and do not raise."""
+
+    def grown(self, kept: int) -> None:
+        """So many bytes are in the file, and will not change. Called in any thread."""
+
+    def landed(self, sha256: str) -> None:
+        """The file is complete, verified, and in the store. Called on the loop."""
+
+    def dropped(self) -> None:
+        """What has arrived counts no more. Called in any thread."""
+
+
 class _Disturbed(OSError):
     """The file on disk is not the one that was written."""
 
@@ -72,6 +85,8 @@ class Partial:
         self.validator: Validator | None = None
         self.resumed = False
         """Whether any byte came from an earlier attempt."""
+        self.follower: Follower | None = None
+        """Nobody who follows it changes anything for the file."""
         self._url = url
         self._algorithms = frozenset({"sha256", *algorithms}) & DIGEST_LENGTHS.keys()
         self._hashers = _new_hashers(self._algorithms)
@@ -275,6 +290,8 @@ class Partial:
                     hasher.update(view[:written])
                 self.kept += written
                 view = view[written:]
+        if self.follower is not None:
+            self.follower.grown(self.kept)
 
     def _close_now(self) -> None:
         if self._fd >= 0:
@@ -286,8 +303,15 @@ class Partial:
         if self.validator is None or self.kept == 0:
             self._discard_now()
 
+    def drop_follower(self) -> None:
+        """Whoever follows the file need not any more."""
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.dropped()
+
     def _discard_now(self) -> None:
         self._close_now()
+        self.drop_follower()
         if self._inode is not None:
             self.forget()
         self._inode = None

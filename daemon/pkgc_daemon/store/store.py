@@ -23,10 +23,11 @@ from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
 from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remove_tree, sync_filesystem
 from pkgc_daemon.store.housekeeping import Housekeeping
+from pkgc_daemon.store.lanes import Job
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.records import ManifestCache, Records
-from pkgc_daemon.store.workers import Job, ThreadWorkers, Workers
+from pkgc_daemon.store.workers import ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 
 _LOG = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
-"""The child that unpacks: `python -m pkgc_daemon.store.unpacker PARENT`; jobs in, rows and manifests out.
+"""The child that unpacks: `python -m pkgc_daemon.store.unpacker PARENT`; a lane behind two pipes.
 
-It serves its standard input until that ends, one job at a time, and never outlives the daemon.
+It serves its standard input until that ends, one request at a time, and never outlives the daemon.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import gc
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import IO, Any
 
 import msgpack
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import trees
-from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.lanes import Growth, Job, LocalLane
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,19 +37,27 @@ def write_frame(stream: IO[bytes], body: bytes) -> None:
 
 
 def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
-    """Unpack what `stream` names, until it ends."""
-    while (frame := read_frame(stream)) is not None:
-        cache, artifact, filename, sha256, boot, _size = msgpack.unpackb(
-            frame, unicode_errors="surrogateescape"
-        )
-        answer: dict[str, Any]
-        try:
-            layout = Layout(Path(cache))
-            row, _manifest = trees.build(layout, Path(artifact), filename, sha256, boot)
-            answer = {"row": list(dataclasses.astuple(row))}
-        except PkgcError as error:
-            answer = {"error": error.to_wire()}
-        write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+    """Do what `stream` asks for, until it ends: the methods of `lanes.Lane`."""
+    lane = LocalLane()
+    try:
+        while (frame := read_frame(stream)) is not None:
+            answer = _answer(lane, msgpack.unpackb(frame, unicode_errors="surrogateescape"))
+            write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+    finally:
+        lane.close()
+
+
+def _answer(lane: LocalLane, request: dict[str, Any]) -> dict[str, Any]:
+    if request["do"] == "advance":
+        return {"goes_on": lane.advance(Growth(*request["growth"]))}
+    if request["do"] == "drop":
+        lane.drop(request["number"])
+        return {}
+    try:
+        row, _manifest = lane.build(Job(*request["job"]), request["number"])
+    except PkgcError as error:
+        return {"error": error.to_wire()}
+    return {"row": list(dataclasses.astuple(row))}
 
 
 def die_with(parent: int) -> None:

@@ -4,38 +4,32 @@ Processes, because it was measured: a wheel of many small files holds the GIL fo
 two threads unpack little faster than one.  Cold sync of 97 wheels (12,349 files) on two cores: all bytes were
 there after 0.28 s, the last tree after 0.82 s with two threads in the order of arrival.  Threads remain for
 what is not unpacking, and where no processes are wanted (PKGC_UNPACK_PROCESSES=0).
+
+Wheels that still arrive are unpacked in steps, when no complete one waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
-from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
-from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.lanes import Growth, Job, Lane, LocalLane
 from pkgc_daemon.vocabulary import Manifest
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
-class Job(NamedTuple):
-    """One wheel to unpack: the arguments of `trees.build`, and the bytes of the wheel."""
-
-    cache: str
-    artifact: str
-    filename: str
-    sha256: str
-    boot: str
-    size: int
+#: Bytes that must have arrived anew before they are worth a step, and that one step takes at most.
+STEP, LONGEST_STEP = 4 << 20, 32 << 20
+#: Seconds for which a file that has landed waits to be asked for as a tree.
+UNCLAIMED = 60.0
 
 
 class Workers(Protocol):
@@ -47,11 +41,59 @@ class Workers(Protocol):
     async def unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
         """`trees.build` elsewhere; of those that wait, the largest wheel comes first."""
 
+    def follow(self, cache: str, path: Path, total: int) -> Follower:
+        """Unpack the wheel at `path` while it arrives, so that less is left for `unpack`.
+
+        Args:
+            cache: root of the cache.
+            path: the file that grows.
+            total: bytes that it will have.
+        """
+
     def start(self) -> None:
         """Prepare for the first job. Returns at once."""
 
     def close(self) -> None:
         """Wait for what runs, and release everything."""
+
+
+class _Task(NamedTuple):
+    """Something to do in a lane; what compares lowest is done first."""
+
+    kind: int
+    """0: clears up, 1: somebody waits for it, 2: it can wait."""
+    order: int
+    """Minus the bytes of the wheel."""
+    number: int
+    lane: Lane | None
+    """Where it has to happen."""
+    work: Callable[[Lane], None]
+
+
+class Follower:
+    """A wheel that is unpacked while it arrives. Made by `Workers.follow`; thread-safe, except `landed`."""
+
+    def __init__(self, workers: ThreadWorkers, growth: Growth) -> None:
+        self._workers = workers
+        self.growth = growth
+        """`available` is what the lane was told of last."""
+        self.kept = 0
+        self.lane: Lane | None = None
+        """Where it is unpacked, as soon as that has begun."""
+        self.queued = False
+        self.over = False
+
+    def grown(self, kept: int) -> None:
+        """So many bytes are in the file, for good. Returns at once."""
+        self._workers.grown(self, kept)
+
+    def landed(self, sha256: str) -> None:
+        """It is complete, verified, and in the store: the next `unpack` of this digest goes on with it."""
+        self._workers.landed(self, sha256)
+
+    def dropped(self) -> None:
+        """What has arrived counts no more. Returns at once."""
+        self._workers.drop(self)
 
 
 class ThreadWorkers:
@@ -64,9 +106,16 @@ class ThreadWorkers:
     def __init__(self, count: int | None = None) -> None:
         self.count = max(1, count if count is not None else min(8, os.cpu_count() or 1))
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="pkgc-unpack")
-        self._waiting: list[tuple[int, int, Job, Future[tuple[TreeRow, Manifest]]]] = []
         self._numbers = itertools.count()
         self._guard = threading.Lock()
+        self._waiting: list[_Task] = []
+        self._free = list(self._lanes())
+        self._every: Sequence[Lane] = tuple(self._free)
+        self._landed: dict[str, Follower] = {}
+        self._closed = False
+
+    def _lanes(self) -> Sequence[Lane]:
+        return [LocalLane() for _ in range(self.count)]
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """See `Workers.run`."""
@@ -76,28 +125,128 @@ class ThreadWorkers:
     async def unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
         """See `Workers.unpack`."""
         future: Future[tuple[TreeRow, Manifest]] = Future()
+        follower = self._landed.pop(job.sha256, None)
+        number = follower.growth.number if follower is not None else None
+
+        def build(lane: Lane) -> None:
+            if not future.set_running_or_notify_cancel():
+                if number is not None:
+                    lane.drop(number)
+                return
+            try:
+                future.set_result(lane.build(job, number))
+            except BaseException as error:
+                future.set_exception(error)
+
         with self._guard:
-            heapq.heappush(self._waiting, (-job.size, next(self._numbers), job, future))
-        self._pool.submit(self._take)
+            lane = None
+            if follower is not None:
+                follower.over, lane = True, follower.lane
+            self._add(1, job.size, lane, build)
+        self._pool.submit(self._work)
         return await asyncio.wrap_future(future)
 
-    def _take(self) -> None:
-        """Run the largest job that waits; there is one for each call."""
-        with self._guard:
-            _size, _number, job, future = heapq.heappop(self._waiting)
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(self._unpack(job))
-        except BaseException as error:
-            future.set_exception(error)
-
-    def _unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
-        return trees.build(Layout(Path(job.cache)), Path(job.artifact), job.filename, job.sha256, job.boot)
+    def follow(self, cache: str, path: Path, total: int) -> Follower:
+        """See `Workers.follow`."""
+        return Follower(self, Growth(next(self._numbers), cache, str(path), total, 0))
 
     def start(self) -> None:
         """See `Workers.start`."""
+        with self._guard:
+            for lane in self._every:
+                self._add(0, 0, lane, lambda lane: lane.start())
+        for _ in self._every:
+            self._pool.submit(self._work)
 
     def close(self) -> None:
         """See `Workers.close`."""
+        with self._guard:
+            self._closed = True
         self._pool.shutdown(wait=True)
+        for lane in self._every:
+            lane.close()
+
+    # -- followers -------------------------------------------------------------------------------------
+
+    def grown(self, follower: Follower, kept: int) -> None:
+        """See `Follower.grown`."""
+        with self._guard:
+            follower.kept = kept
+            due = self._queue(follower)
+        if due:
+            self._pool.submit(self._work)
+
+    def _queue(self, follower: Follower) -> bool:
+        """Have a step done, if there is enough to do."""
+        if follower.queued or follower.over or self._closed:
+            return False
+        if follower.kept - follower.growth.available < STEP:
+            return False
+        follower.queued = True
+        self._add(2, follower.growth.total, follower.lane, lambda lane: self._step(follower, lane))
+        return True
+
+    def _step(self, follower: Follower, lane: Lane) -> None:
+        with self._guard:
+            follower.queued = False
+            if follower.over:
+                return
+            follower.lane = lane
+            available = min(follower.kept, follower.growth.available + LONGEST_STEP)
+            follower.growth = follower.growth._replace(available=available)
+        goes_on = lane.advance(follower.growth)
+        with self._guard:
+            if not goes_on:
+                follower.over = True
+            self._queue(follower)  # this thread looks for more to do
+
+    def landed(self, follower: Follower, sha256: str) -> None:
+        """See `Follower.landed`."""
+        earlier = self._landed.pop(sha256, None)
+        if earlier is not None:
+            self.drop(earlier)
+        self._landed[sha256] = follower
+        asyncio.get_running_loop().call_later(UNCLAIMED, self._expire, follower, sha256)
+
+    def _expire(self, follower: Follower, sha256: str) -> None:
+        if self._landed.get(sha256) is follower:
+            del self._landed[sha256]
+            self.drop(follower)
+
+    def drop(self, follower: Follower) -> None:
+        """See `Follower.dropped`."""
+        number = follower.growth.number
+        with self._guard:
+            follower.over = True
+            if follower.lane is None or self._closed:
+                return
+            self._add(0, 0, follower.lane, lambda lane: lane.drop(number))
+        self._pool.submit(self._work)
+
+    # -- lanes -----------------------------------------------------------------------------------------
+
+    def _add(self, kind: int, size: int, lane: Lane | None, work: Callable[[Lane], None]) -> None:
+        self._waiting.append(_Task(kind, -size, next(self._numbers), lane, work))
+
+    def _work(self) -> None:
+        """Do what waits, as long as there is something for a lane that is free."""
+        while (taken := self._take()) is not None:
+            task, lane = taken
+            try:
+                task.work(lane)
+            finally:
+                with self._guard:
+                    self._free.append(lane)
+
+    def _take(self) -> tuple[_Task, Lane] | None:
+        with self._guard:
+            possible = [task for task in self._waiting if self._free and task.lane in (None, *self._free)]
+            if not possible:
+                # What is left has to happen where another thread is busy: that one goes on with it.
+                return None
+            # Steps of what has begun first: a wheel that has not can still go to any lane.
+            task = min(possible, key=lambda one: (one.kind, one.lane is None and one.kind == 2, one[1:3]))
+            self._waiting.remove(task)
+            lane = task.lane if task.lane is not None else self._free[-1]
+            self._free.remove(lane)
+            return task, lane
