@@ -20,9 +20,7 @@ from urllib.parse import urldefrag, urlsplit
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.bodies import (
     MAX_FILE_BYTES,
-    Progress,
     Source,
-    Stamp,
     Unchanged,
     receive,
 )
@@ -35,6 +33,7 @@ from pkgc_daemon.fetching.routes import (
     Arrival,
     Flight,
     Route,
+    Telling,
     Waiter,
     fail,
     fail_each,
@@ -43,7 +42,7 @@ from pkgc_daemon.fetching.routes import (
 )
 from pkgc_daemon.fetching.slots import HostSlots
 from pkgc_daemon.fetching.transport import Transport
-from pkgc_daemon.fetching.verdicts import Expectation, size_mismatch
+from pkgc_daemon.fetching.verdicts import Expectation
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
@@ -327,58 +326,29 @@ class Fetcher:
         return await self._land(flight, route, partial, digests)
 
     async def _transfer(self, flight: Flight, route: Route, partial: Partial) -> frozenset[Digest]:
-        network = 0
-
-        def arrived(amount: int) -> None:
-            flight.arrived += amount
-            for waiter in flight.waiters:
-                waiter.reporter.advanced(flight.key, amount)
-
-        def received(amount: int) -> None:
-            nonlocal network
-            network += amount
-            if flight.waiters:
-                flight.waiters[0].reporter.count("downloaded_bytes", amount)
-
-        def expects(total: int | None) -> None:
-            if total is not None and sizes and total not in sizes:
-                raise TransferError(Kind.FATAL, size_mismatch(sizes, total, route.source.url))
-            if total is not None and total != flight.total:
-                flight.total = total
-                for waiter in flight.waiters:
-                    waiter.reporter.started(flight.key, waiter.filename, total)
-            if (
-                self._follow is not None
-                and partial.follower is None
-                and (total or 0) >= self.limits.follow_from
-            ):
-                assert total is not None
-                if flight.label.lower().endswith(".whl"):
-                    partial.follower = self._follow(partial.path, total)
-
-        def answered(stamp: Stamp | None) -> None:
-            route.stamp = stamp
-
-        # Sizes that somebody may accept; empty: any.
-        exact = [one.expected.size for one in flight.waiters]
-        sizes = frozenset(size for size in exact if size is not None) if None not in exact else frozenset()
+        telling = Telling(flight, route, lambda total: self._have_followed(flight, partial, total))
         if route.source.is_local:
             route.patience.begin()
-            progress = Progress(expects, arrived, received)
-            return await copy_file(route.source.url, partial, self._executor, progress)
+            return await copy_file(route.source.url, partial, self._executor, telling.progress())
         async with self._slots.slot(route.source.host, route.source.size_hint or 0):
             # Only now: waiting for a slot is not the server's fault.
             route.patience.begin()
-            async with hurry(flight, lambda: network, self.limits.slow_window, self.limits.slow_rate):
+            async with hurry(flight, lambda: telling.network, self.limits.slow_window, self.limits.slow_rate):
                 return await receive(
                     self._transport,
                     route.source,
                     partial,
-                    Progress(expects, arrived, received, answered),
+                    telling.progress(),
                     connect_timeout=route.patience.connect_timeout(),
                     verifiable=flight.key.startswith("sha256:"),
-                    cap=max(sizes, default=MAX_FILE_BYTES),
+                    cap=max(telling.sizes, default=MAX_FILE_BYTES),
                 )
+
+    def _have_followed(self, flight: Flight, partial: Partial, total: int) -> None:
+        """Have a large wheel unpacked while it arrives."""
+        large = total >= self.limits.follow_from and flight.label.lower().endswith(".whl")
+        if large and self._follow is not None and partial.follower is None:
+            partial.follower = self._follow(partial.path, total)
 
     async def _land(self, flight: Flight, route: Route, partial: Partial, digests: frozenset[Digest]) -> bool:
         """All bytes are here. Tell whom they are wrong; publish them if they are right for anybody."""

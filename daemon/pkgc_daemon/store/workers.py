@@ -111,6 +111,8 @@ class ThreadWorkers:
         self._waiting: list[_Task] = []
         self._free = list(self._lanes())
         self._every: Sequence[Lane] = tuple(self._free)
+        self._bound: dict[Lane, int] = dict.fromkeys(self._free, 0)
+        """Bytes of the wheels that still arrive, by the lane that unpacks them."""
         self._landed: dict[str, Follower] = {}
         self._closed = False
 
@@ -141,7 +143,8 @@ class ThreadWorkers:
         with self._guard:
             lane = None
             if follower is not None:
-                follower.over, lane = True, follower.lane
+                lane = follower.lane
+                self._end(follower)
             self._add(1, job.size, lane, build)
         self._pool.submit(self._work)
         return await asyncio.wrap_future(future)
@@ -191,13 +194,15 @@ class ThreadWorkers:
             follower.queued = False
             if follower.over:
                 return
-            follower.lane = lane
+            if follower.lane is None:
+                follower.lane = lane
+                self._bound[lane] += follower.growth.total
             available = min(follower.kept, follower.growth.available + LONGEST_STEP)
             follower.growth = follower.growth._replace(available=available)
         goes_on = lane.advance(follower.growth)
         with self._guard:
             if not goes_on:
-                follower.over = True
+                self._end(follower)
             self._queue(follower)  # this thread looks for more to do
 
     def landed(self, follower: Follower, sha256: str) -> None:
@@ -217,11 +222,17 @@ class ThreadWorkers:
         """See `Follower.dropped`."""
         number = follower.growth.number
         with self._guard:
-            follower.over = True
+            self._end(follower)
             if follower.lane is None or self._closed:
                 return
             self._add(0, 0, follower.lane, lambda lane: lane.drop(number))
         self._pool.submit(self._work)
+
+    def _end(self, follower: Follower) -> None:
+        """No more steps for this one."""
+        if follower.lane is not None and not follower.over:
+            self._bound[follower.lane] -= follower.growth.total
+        follower.over = True
 
     # -- lanes -----------------------------------------------------------------------------------------
 
@@ -247,6 +258,8 @@ class ThreadWorkers:
             # Steps of what has begun first: a wheel that has not can still go to any lane.
             task = min(possible, key=lambda one: (one.kind, one.lane is None and one.kind == 2, one[1:3]))
             self._waiting.remove(task)
-            lane = task.lane if task.lane is not None else self._free[-1]
+            lane = task.lane
+            if lane is None:
+                lane = min(self._free, key=self._bound.__getitem__)
             self._free.remove(lane)
             return task, lane
