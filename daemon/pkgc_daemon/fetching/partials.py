@@ -32,6 +32,8 @@ BATCH = 256 * 1024
 #: Seconds after which bytes that arrived are written even if they do not make a batch.
 LATEST = 1.0
 _REHASH_BLOCK = 1 << 20
+#: Pieces that are written by one call; systems allow 1024 at least.
+_PIECES = 512
 
 T = TypeVar("T")
 
@@ -282,14 +284,18 @@ class Partial:
         temporary.replace(self.sidecar)
 
     def _append_now(self, data: list[bytes]) -> None:
-        for piece in data:
-            view = memoryview(piece)
-            while view:
-                written = os.write(self._fd, view)
+        views = [memoryview(piece) for piece in data]
+        while views:
+            # At once: each call lets go of the GIL, and has to wait for it afterwards.
+            written = os.writev(self._fd, views[:_PIECES])
+            self.kept += written
+            while written:
+                done, views[0] = views[0][:written], views[0][written:]
                 for hasher in self._hashers.values():
-                    hasher.update(view[:written])
-                self.kept += written
-                view = view[written:]
+                    hasher.update(done)
+                written -= len(done)
+                if not views[0]:
+                    del views[0]
         if self.follower is not None:
             self.follower.grown(self.kept)
 

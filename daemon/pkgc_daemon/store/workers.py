@@ -27,7 +27,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Bytes that must have arrived anew before they are worth a step, and that one step takes at most.
-STEP, LONGEST_STEP = 4 << 20, 32 << 20
+STEP, LONGEST_STEP = 2 << 20, 32 << 20
+#: Bytes below which a complete wheel is unpacked before everything else.
+SMALL = 32 << 20
 #: Seconds for which a file that has landed waits to be asked for as a tree.
 UNCLAIMED = 60.0
 
@@ -68,6 +70,21 @@ class _Task(NamedTuple):
     lane: Lane | None
     """Where it has to happen."""
     work: Callable[[Lane], None]
+
+
+def _rank(task: _Task) -> tuple[int, int, int]:
+    """What comes first, for a lane that could do it: the lowest.
+
+    A lane goes on with what it has begun before it takes something large that any lane could do: otherwise
+    the last large wheel would be left to one lane while the others are idle. What is small does not wait.
+    """
+    if task.kind == 0:
+        rank = 0
+    elif task.lane is None and task.kind == 1 and -task.order < SMALL:
+        rank = 1
+    else:
+        rank = 2 if task.lane is not None else 3
+    return rank, task.order, task.number
 
 
 class Follower:
@@ -183,10 +200,12 @@ class ThreadWorkers:
         """Have a step done, if there is enough to do."""
         if follower.queued or follower.over or self._closed:
             return False
-        if follower.kept - follower.growth.available < STEP:
+        growth, kept = follower.growth, follower.kept
+        # The last bytes at once: while the file is verified and published there is time for them.
+        if kept - growth.available < STEP and not (growth.available < kept == growth.total):
             return False
         follower.queued = True
-        self._add(2, follower.growth.total, follower.lane, lambda lane: self._step(follower, lane))
+        self._add(2, growth.total, follower.lane, lambda lane: self._step(follower, lane))
         return True
 
     def _step(self, follower: Follower, lane: Lane) -> None:
@@ -255,8 +274,7 @@ class ThreadWorkers:
             if not possible:
                 # What is left has to happen where another thread is busy: that one goes on with it.
                 return None
-            # Steps of what has begun first: a wheel that has not can still go to any lane.
-            task = min(possible, key=lambda one: (one.kind, one.lane is None and one.kind == 2, one[1:3]))
+            task = min(possible, key=_rank)
             self._waiting.remove(task)
             lane = task.lane
             if lane is None:

@@ -7,6 +7,7 @@ import functools
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from pkgc_daemon.archives.treewriter import TreeWriter
 from pkgc_daemon.archives.zipreader import ZipReader
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees, workers
+from pkgc_daemon.store.catalog import TreeRow
 from pkgc_daemon.store.filesystem import remove_tree
-from pkgc_daemon.store.lanes import Job
+from pkgc_daemon.store.lanes import Growth, Job
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.processes import ProcessWorkers
 from pkgc_daemon.store.workers import STEP, Follower, ThreadWorkers
@@ -236,3 +238,52 @@ async def test_many_at_once(made: ThreadWorkers, cache: Path) -> None:
     results = await asyncio.gather(*(made.unpack(download.land()) for download in downloads))
     for download, (_row, manifest) in zip(downloads, results, strict=True):
         assert_is_tree(cache, manifest, download.wheel)
+
+
+async def test_what_is_small_does_not_wait_and_what_has_begun_goes_on(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small sync must not wait for another's gigabytes; the last of those must not be left to one lane."""
+    monkeypatch.setattr(workers, "SMALL", MIB)
+    done: list[str] = []
+    busy = threading.Event()
+
+    class Lane:
+        def start(self) -> None:
+            busy.wait(10)
+
+        def build(self, job: Job, number: int | None) -> tuple[TreeRow, Manifest]:
+            done.append(job.filename)
+            raise PkgcError("bad-wheel", job.filename)
+
+        def advance(self, growth: Growth) -> bool:
+            done.append(f"step {growth.number}")
+            return True
+
+        def drop(self, number: int) -> None:
+            done.append(f"drop {number}")
+
+        def close(self) -> None:
+            pass
+
+    lane = Lane()
+    monkeypatch.setattr(ThreadWorkers, "_lanes", lambda self: [lane])
+    made = ThreadWorkers(1)
+    begun, fresh = (made.follow(str(cache), cache / "x", 100 * MIB) for _ in range(2))
+    begun.grown(2 * STEP)
+    await until(lambda: done, "the first step is done")
+    made.start()  # the lane has to wait now
+    sizes = {"small": 1000, "smaller": 10, "large": 10 * MIB}
+    jobs = [Job(str(cache), "", name, name, "", size) for name, size in sizes.items()]
+    calls = [asyncio.create_task(made.unpack(job)) for job in jobs]
+    await asyncio.sleep(0)
+    fresh.grown(STEP)
+    begun.grown(4 * STEP)
+    begun.dropped()
+    begun = made.follow(str(cache), cache / "x", 100 * MIB)
+    begun.lane = lane
+    begun.grown(STEP)
+    busy.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.to_thread(made.close)
+    assert done == ["step 0", "drop 0", "small", "smaller", "step 2", "step 1", "large"]
