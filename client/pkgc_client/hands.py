@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import traceback
 
+from pkgc_protocol.frames import load_msgpack
 from pkgc_protocol.messages import ProtocolError
 
 TYPE_CHECKING = False
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .hot import Call
+    from .talk import Call
+
+load_msgpack()  # scans and builds have large answers
 
 
 class Wire:

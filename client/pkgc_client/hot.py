@@ -1,10 +1,10 @@
-"""The hot path: connect, forward the command, show what comes back. Nothing else is imported here.
+"""The hot path until the request is sent: find the daemon, connect, forward the command.
 
-Every no-op sync pays for these imports, so: `_socket` and `_signal` instead of their wrappers, no typing,
-enum, dataclasses, json, subprocess, asyncio or typer (a test checks `sys.modules`).
+Every no-op sync pays for what is loaded here, and nothing else goes on meanwhile: `_socket` and `_signal`
+instead of their wrappers, no `__future__`, typing, enum, dataclasses, json, subprocess, asyncio, typer nor
+msgpack (a test compares what is loaded with a list). What takes the answer (`talk`) is loaded while the
+daemon works.
 """
-
-from __future__ import annotations
 
 import _signal
 import _socket
@@ -13,8 +13,8 @@ import os
 import sys
 import time  # built in, and loaded by every interpreter
 
-from pkgc_protocol import CLIENT, FEATURES, MAGIC, PROTOCOL, Conversation, FrameDecoder, __version__, encode
-from pkgc_protocol.messages import ProtocolError
+from pkgc_protocol import FEATURES, MAGIC, PROTOCOL, __version__
+from pkgc_protocol.brief import pack
 from pkgc_protocol.places import POINTER, cache_dir, default_socket, folder_is_private, forwarded, home
 
 TYPE_CHECKING = False
@@ -29,9 +29,8 @@ EXIT_INTERRUPTED = 130
 #: As a shell shows SIGPIPE.
 EXIT_BROKEN_PIPE = 141
 
-
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM came while waiting for the daemon."""
+#: SIGINT and SIGTERM that came before `talk` took over.
+early: list[int] = []
 
 
 class Unavailable(Exception):
@@ -55,7 +54,7 @@ class Gone(Exception):
         refusal: what it said, when it is about to leave; None when it said nothing.
     """
 
-    def __init__(self, refusal: Unavailable | None = None) -> None:
+    def __init__(self, refusal: "Unavailable | None" = None) -> None:
         super().__init__()
         self.refusal = refusal
 
@@ -149,22 +148,28 @@ def connect(env: dict[str, str], cache: str) -> _socket.socket | None:
     return None
 
 
+def framed(message: "dict[str, Any]") -> bytes:
+    """One frame. (A command line is bounded by the kernel, far below what a frame may have.)"""
+    body = pack(message)
+    return len(body).to_bytes(4, "big") + body
+
+
 def hello(cache: str) -> bytes:
     """This side's first frame."""
-    return encode(
+    return framed(
         {
             "t": "hello",
             "magic": MAGIC,
-            "protocol": list(PROTOCOL),
+            "protocol": PROTOCOL,
             "software": __version__,
-            "features": list(FEATURES),
+            "features": FEATURES,
             "cache_dir": os.path.realpath(cache),
             "pid": os.getpid(),
         }
     )
 
 
-def terminal() -> dict[str, Any]:
+def terminal() -> "dict[str, Any]":
     """What the daemon must know of the terminal to render for it."""
     facts: dict[str, Any] = {"stdin": os.isatty(0), "stdout": os.isatty(1), "stderr": os.isatty(2)}
     facts["columns"], facts["rows"] = 80, 24
@@ -180,231 +185,27 @@ def terminal() -> dict[str, Any]:
     return facts
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write everything; EAGAIN of a non-blocking terminal is waited out."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            import select
-
-            select.select([], [fd], [])
-
-
-def put(stream: int, data: bytes) -> None:
-    """Write to standard output (1) or standard error (2); what stderr does not take is lost.
+def begin(sock: _socket.socket, request: "dict[str, Any]", cache: str) -> None:
+    """Send hello and request in one write; from here on SIGINT and SIGTERM are counted.
 
     Raises:
-        BrokenPipeError: nobody reads stdout any more.
-        Unavailable: stdout takes nothing (a full disk, a terminal that is gone).
+        Gone: the daemon left before it took them.
     """
+    for number in (_signal.SIGINT, _signal.SIGTERM):
+        if _signal.getsignal(number) != _signal.SIG_IGN:  # as `nohup` and `&` of a script leave it
+            _signal.signal(number, on_early_signal)
     try:
-        write_all(stream, data)
+        sock.sendall(hello(cache) + framed(request))
     except OSError as error:
-        if stream == 2:
-            return
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise Unavailable("output", f"cannot write to standard output: {error.strerror}") from error
+        raise Gone from error
 
 
-class Call:
-    """One command on one connection, from the request to the terminal frame."""
-
-    __slots__ = (
-        "cancelled",
-        "conversation",
-        "daemon_pid",
-        "decoder",
-        "helpers",
-        "interrupts",
-        "lines",
-        "lost",
-        "pending",
-        "sock",
-        "waiting",
-    )
-
-    def __init__(self, sock: _socket.socket) -> None:
-        self.sock = sock
-        self.decoder = FrameDecoder(first_limit=1 << 20)
-        self.conversation = Conversation(CLIENT)
-        #: frames that have come and were not looked at yet
-        self.pending: list[dict[str, Any]] = []
-        self.interrupts = 0
-        self.cancelled = False
-        self.waiting = False
-        self.lines = 0
-        #: why standard output is not what it should be
-        self.lost: Unavailable | None = None
-        self.daemon_pid = 0
-        #: hands at work in threads (`hands.Helpers`), once there was one
-        self.helpers: Any = None
-
-    def on_signal(self, _number: int, _frame: object) -> None:
-        """Count it; break a wait for the daemon, but never a change of an environment in progress."""
-        self.interrupts += 1
-        if self.waiting:
-            self.waiting = False
-            raise Interrupted
-
-    def send(self, message: dict[str, Any]) -> None:
-        """One frame to the daemon."""
-        if self.helpers is None:
-            self._send(message)
-        else:
-            with self.helpers.sending:
-                self._send(message)
-
-    def _send(self, message: dict[str, Any]) -> None:
-        self.conversation.sending(message["t"])
-        self.sock.sendall(encode(message))
-
-    def run(self, request: dict[str, Any], cache: str) -> int:
-        """See `_run`; what hands began in threads is over when it returns or raises."""
-        try:
-            return self._run(request, cache)
-        finally:
-            if self.helpers is not None:
-                self.helpers.end()
-
-    def _run(self, request: dict[str, Any], cache: str) -> int:
-        """Send hello and request in one write, then serve the daemon until its terminal frame.
-
-        Returns:
-            The exit status of the command.
-
-        Raises:
-            Gone: the daemon left before it began to answer.
-            Unavailable: it refused, or broke off in the middle; or its output could not be written.
-        """
-        self.conversation.sending("hello")
-        self.conversation.sending(request["t"])
-        for number in (_signal.SIGINT, _signal.SIGTERM):
-            if _signal.getsignal(number) != _signal.SIG_IGN:  # as `nohup` and `&` of a script leave it
-                _signal.signal(number, self.on_signal)
-        answered = False
-        try:
-            self.sock.sendall(hello(cache) + encode(request))
-        except OSError as error:
-            raise Gone from error
-        while True:
-            try:
-                self.waiting = True
-                if self.interrupts > self.cancelled:  # it came while frames were looked at
-                    raise Interrupted
-                # A look first: the signal handler may raise here, and bytes that were taken would be lost.
-                self.sock.recv(1, _socket.MSG_PEEK)
-                self.waiting = False
-                data = self.sock.recv(262144)
-            except Interrupted:
-                self.waiting = False
-                if self.cancelled:  # asked twice: the daemon finishes or undoes without this client
-                    self.erase()
-                    return EXIT_INTERRUPTED
-                self.cancel()
-                continue
-            except OSError:
-                data = b""
-            self.waiting = False
-            if not data:
-                self.erase()
-                if not answered:
-                    raise Gone
-                raise Unavailable(
-                    "daemon-vanished",
-                    "the pkgc daemon went away in the middle of the command",
-                    "run the command again: an interrupted change of an environment is finished or "
-                    "rolled back; `pkgc daemon logs` may tell why",
-                )
-            self.pending += self.decoder.feed(data)
-            while self.pending:
-                message = self.pending.pop(0)
-                kind = message["t"]
-                self.conversation.received(kind)
-                answered = True  # from its greeting on: a daemon that dies of a call is not fed the next
-                if kind == "hello":
-                    self.daemon_pid = message.get("pid", 0)
-                elif kind == "refuse":
-                    self.erase()
-                    refusal = Unavailable(
-                        message["code"], message["message"], message.get("hint"), message["exit"]
-                    )
-                    if message["code"] in ("version-mismatch", "draining"):
-                        raise Gone(refusal)
-                    raise refusal
-                elif kind == "output":
-                    self.erase()
-                    if self.lost is not None and message["stream"] != 2:
-                        continue
-                    try:
-                        put(2 if message["stream"] == 2 else 1, message["data"])
-                    except BrokenPipeError:
-                        self.cancel()
-                        return EXIT_BROKEN_PIPE
-                    except Unavailable as error:  # the command goes on: it may be changing an environment
-                        self.lost = error
-                elif kind == "progress":
-                    self.show(message["text"])
-                elif kind == "call":
-                    self.serve(message)
-                elif kind == "abort" and self.helpers is not None:
-                    self.helpers.abort(message["id"])
-                elif kind == "result":
-                    self.erase()
-                    status: int = message["exit"]
-                    if self.lost is not None:
-                        self.lost.status = status or self.lost.status
-                        raise self.lost
-                    return status
-
-    def cancel(self) -> None:
-        """Tell the daemon to stop; its answer is still awaited."""
-        self.cancelled = True
-        try:
-            self.send({"t": "cancel"})
-        except OSError:
-            pass
-
-    def serve(self, message: dict[str, Any]) -> None:
-        """Act as the daemon's eyes or hands."""
-        from .hands import LONG, Helpers, serve
-
-        if message["verb"] in LONG:
-            if self.helpers is None:
-                self.helpers = Helpers(self)
-            self.helpers.begin(message)
-            return
-        reply = serve(self, message)
-        try:
-            self.send(reply)
-        except OSError:
-            pass  # seen as the end of the stream by the next recv
-
-    def show(self, text: str) -> None:
-        """Replace the live block by `text` (lines; '' erases it). Written in one go: no flicker."""
-        block = self._eraser()
-        self.lines = 0
-        if text:
-            self.lines = text.count("\n") + 1
-            block += os.fsencode(text.replace("\n", "\r\n")) + b"\r\n"
-        if block:
-            try:
-                write_all(2, block)
-            except OSError:
-                pass
-
-    def _eraser(self) -> bytes:
-        return b"\x1b[%dA\r\x1b[J" % self.lines if self.lines else b""
-
-    def erase(self) -> None:
-        """Take the live block away."""
-        if self.lines:
-            self.show("")
+def on_early_signal(number: int, _frame: object) -> None:
+    """Note it for `talk`."""
+    early.append(number)
 
 
-def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) -> int | None:
+def call(request: "dict[str, Any]", env: dict[str, str], *, start: bool = True) -> int | None:
     """Make one call, starting the daemon when none answers.
 
     Returns:
@@ -424,19 +225,14 @@ def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) ->
 
             sock = start_daemon(env, cache)
         try:
-            return Call(sock).run(request, cache)
+            begin(sock, request, cache)
+            from .talk import Call
+
+            return Call(sock).finish(request["t"])
         except Gone as gone:
             refusal = gone.refusal or refusal
             if attempt:
-                import time
-
                 time.sleep(0.05 * attempt)
-        except ProtocolError as error:
-            raise Unavailable(
-                "protocol-error",
-                f"the daemon does not speak as expected: {error}",
-                "`pkgc daemon restart` replaces it",
-            ) from error
         finally:
             sock.close()
     if refusal is not None:
@@ -449,7 +245,7 @@ def call(request: dict[str, Any], env: dict[str, str], *, start: bool = True) ->
     )
 
 
-def invoke(argv: list[str], env: dict[str, str]) -> dict[str, Any]:
+def invoke(argv: list[str], env: dict[str, str]) -> "dict[str, Any]":
     """The request frame of a command line."""
     return {
         "t": "invoke",
@@ -517,6 +313,8 @@ def complain(error: Unavailable) -> int:
         text += "".join(f"  {line}\n" for line in error.context.splitlines())
     if error.hint:
         text += f"hint: {error.hint}\n"
+    from .talk import put
+
     put(2, text.encode("utf-8", "backslashreplace"))
     return error.status
 
@@ -531,7 +329,7 @@ def wants_json(argv: list[str]) -> bool:
     return os.environ.get("PKGC_OUTPUT_FORMAT") == "json"
 
 
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Entry of the `pkgc` script: ends the process with the command's exit status."""
     began = time.monotonic()
     occupy_standard_streams()
@@ -550,6 +348,7 @@ def main() -> NoReturn:
     except Unavailable as error:
         if wants_json(argv) and error.code != "output":
             from .local import json_error
+            from .talk import put
 
             try:
                 put(1, json_error(error, argv, time.monotonic() - began))
@@ -558,6 +357,6 @@ def main() -> NoReturn:
         status = complain(error)
     except BrokenPipeError:  # `pkgc … | head`
         status = EXIT_BROKEN_PIPE
-    except (KeyboardInterrupt, Interrupted):
+    except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
     os._exit(status)  # no finalisation: nothing is left to flush, and it costs milliseconds

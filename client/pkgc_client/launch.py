@@ -13,8 +13,7 @@ import os
 import sys
 import time
 
-import msgpack
-
+from pkgc_protocol.brief import unpack
 from pkgc_protocol.places import LOG, default_socket, folder_is_private
 
 from .hot import Unavailable, absolute, connect
@@ -193,7 +192,7 @@ def await_word(ear: _socket.socket, pid: int) -> dict[str, Any] | None:
                 return None
             gone = os.waitpid(pid, os.WNOHANG)[0] == pid  # one more look: its word may be in the queue
             continue
-        answer = msgpack.unpackb(data)
+        answer = unpack(data)
         if isinstance(answer, dict) and answer.get("waiting"):
             deadline = time.monotonic() + READY_TIMEOUT + DRAIN_TIMEOUT
             continue

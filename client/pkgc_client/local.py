@@ -13,8 +13,9 @@ import time
 from pkgc_protocol import __version__
 from pkgc_protocol.places import LOCK, LOG, POINTER, cache_dir, default_socket
 
-from .hot import Call, Gone, Unavailable, absolute, call, connect, invoke, put, read_pointer
+from .hot import Gone, Unavailable, absolute, call, connect, invoke, read_pointer
 from .launch import DRAIN_TIMEOUT, start_daemon
+from .talk import Call, put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

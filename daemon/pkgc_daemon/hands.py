@@ -129,7 +129,8 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
         ``venv``: its one path, on the way to which there is no symbolic link and no ``..``; ``real``: the
         same, and it is none itself; ``kind``:
         ``missing`` (nothing, or an empty folder), ``venv``, ``other``; ``python``: its interpreter, or None;
-        ``key``: `environments.interpreter.interpreter_key` of it; ``obstacle``: the error of every attempt to
+        ``key``: `environments.interpreter.interpreter_key` of it; ``shape``: `environments.shapes.shape_of`;
+        ``obstacle``: the error of every attempt to
         change or make it, when that shows without trying, or None.
 
     Raises:
@@ -138,6 +139,7 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
     """
     from .environments.interpreter import interpreter_key
     from .environments.running import explain
+    from .environments.shapes import shape_of
 
     named: str = args["venv"]
     venv = _real_place(named)
@@ -160,7 +162,13 @@ def locate_target(args: dict[str, Any], _progress: Progress, _cancelled: Cancell
         (path for name in ("python", "python3") if os.path.lexists(path := f"{venv}/bin/{name}")), None
     )
     found["kind"] = "venv" if "pyvenv.cfg" in names else "other"
-    return found | {"python": python, "key": None if python is None else interpreter_key(python)}
+    if python is None:
+        return found
+    return found | {
+        "python": python,
+        "key": interpreter_key(python),
+        "shape": shape_of(venv) if found["kind"] == "venv" else None,
+    }
 
 
 def _real_place(path: str) -> str:
@@ -213,7 +221,7 @@ def probe_interpreter(args: dict[str, Any], _progress: Progress, _cancelled: Can
 
 def scan_environment(args: dict[str, Any], _progress: Progress, _cancelled: Cancelled) -> dict[str, Any]:
     """See `environments.scan.scan_environment`."""
-    from .environments.scan import scan_environment as hand
+    from .environments.watched import scan_environment as hand
 
     return hand(args)
 

@@ -3,8 +3,6 @@
 Client and daemon must agree on them, and the client's start-up must stay small; hence here.
 """
 
-from __future__ import annotations
-
 import os
 
 #: Beside the cache's lock: line 1 the socket's path, line 2 the daemon's pid.

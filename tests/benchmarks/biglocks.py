@@ -1,4 +1,4 @@
-"""Locks of gigabytes for the memory row: the torch CUDA stack, or wheels of random bytes of like sizes."""
+"""Large locks: the torch stack with CUDA, and wheels of random bytes (made once, the same everywhere)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,23 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support import peertools
+from tests.benchmarks import locks
 from tests.support.interpreters import running
 from tests.support.realwheels import DATA, exclusive, wheels_for
 
 MIB = 1 << 20
 
-#: Sizes in MiB, after the torch CUDA stack: a few huge wheels and a tail of smaller ones.
-LIKE_TORCH = (800, 600, 400, 300, 200, 200, 100, 100, 100, 50, 50, 50, 50)
+#: Sizes in MiB, in the shape of the torch stack: a large wheel and smaller ones.
 QUICK = (200, 50, 50)
 
 
 def real_lock() -> tuple[Path, list[Path]]:
-    """The torch stack for the running interpreter, locked and fetched once into `.check-data`.
+    """69 packages with torch and its CUDA libraries, 3.1 GB, fetched once into `.check-data`.
 
     Raises:
-        AssertionError, RuntimeError: it could not be locked or fetched.
+        RuntimeError: they could not be fetched.
     """
-    python = running()
-    lock = DATA / f"torch-{python.version}.txt"
-    with exclusive("torch"):
-        if not lock.exists():
-            wanted = DATA / "torch.in"
-            wanted.write_text("torch\n")
-            command = [str(peertools.UV), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"]
-            command += ["--no-annotate", "--only-binary", ":all:", "--python", str(python.path)]
-            text = peertools.run([*command, str(wanted)], peertools.uv_environment(DATA / "uv-cache"))
-            lock.write_text(text)
-    return lock, wheels_for(lock, [python])
+    return locks.TORCH, wheels_for(locks.TORCH, [running()])
 
 
 def made_lock(sizes: tuple[int, ...]) -> tuple[Path, list[Path]]:

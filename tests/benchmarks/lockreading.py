@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 from tests.benchmarks.contestants import Call, Failed, PkgcCache, timed
+from tests.benchmarks.report import Sample
 from tests.support import peertools
 
 #: Packages, and wheels of each, which makes 1.1 MB as large real ones have.
@@ -98,8 +99,8 @@ def plan_seconds(cache: PkgcCache, lock: Path, venv: Path) -> float:
     return float(sum(seconds[phase] for phase in ("read", "look", "plan")))
 
 
-def uv_seconds(lock: Path, cache: Path) -> float:
-    """Seconds of `uv export --frozen`, which reads the same lock and walks it."""
+def uv_seconds(lock: Path, cache: Path) -> Sample:
+    """One measured `uv export --frozen`, which reads the same lock and walks it."""
     command = [
         str(peertools.UV),
         "export",
@@ -109,7 +110,7 @@ def uv_seconds(lock: Path, cache: Path) -> float:
         "--directory",
         str(lock.parent),
     ]
-    return timed(Call(command, peertools.uv_environment(cache)))
+    return Sample(*timed(Call(command, peertools.uv_environment(cache))))
 
 
 def touch(lock: Path, number: int) -> None:

@@ -463,6 +463,8 @@ def test_compiling_an_environment_that_is_right_otherwise(pkgc: Instance, tmp_pa
     venv = tmp_path / "venv"
     lock = lock_of(pkgc, TOOL)
     pkgc.sync(lock, "--venv", venv)
+    for folder in site(venv).rglob("__pycache__"):
+        shutil.rmtree(folder)  # the cache may have had some, from other tests
     said = pkgc.ok("sync", lock, "--venv", venv, "--compile-bytecode").out
     assert "Checked 1 package" in said
     assert "Compiled" in said

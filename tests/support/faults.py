@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pkgc_daemon.installing.compiled import source_of
 from tests.support.instance import Instance, alive, snapshot, wait_until
 from tests.support.locks import pin, site
 from tests.support.server import IndexServer
@@ -60,8 +61,16 @@ def lock(pkgc: Instance, name: str, wheels: Iterable[BuiltWheel], *, hashed: boo
 
 
 def state(venv: Path) -> dict[str, tuple[str, bytes | str]]:
-    """The environment as two states are compared."""
-    return snapshot(venv, ignore=IGNORED)
+    """The environment as two states are compared: without bytecode, which is there once the store has it.
+
+    Bytecode without its source would be a difference, though.
+    """
+    found = snapshot(venv, ignore=IGNORED)
+    compiled = {path for path in found if "__pycache__" in path.split("/")}
+    for path in compiled:
+        if path.endswith(".pyc"):
+            assert source_of(path) in found, path
+    return {path: fact for path, fact in found.items() if path not in compiled}
 
 
 def environment_faults(venv: Path, wheels: Iterable[BuiltWheel]) -> list[str]:

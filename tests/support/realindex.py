@@ -67,10 +67,20 @@ class RealIndex:
     Args:
         wheels: wheel files, and sdists; they are served byte for byte and are not changed.
         page_cache_control: Cache-Control of the pages; None for no such header.
+        address: the address to serve on.
+        inside: what to put in front of nginx's command, to run it in the namespace that has the address.
     """
 
-    def __init__(self, wheels: Iterable[Path], *, page_cache_control: str | None = PAGES_LIKE_PYPI) -> None:
-        nginx = _nginx()
+    def __init__(
+        self,
+        wheels: Iterable[Path],
+        *,
+        page_cache_control: str | None = PAGES_LIKE_PYPI,
+        address: str = "127.0.0.1",
+        inside: Sequence[str] = (),
+    ) -> None:
+        command = [*inside, _nginx()]
+        self._address = address
         self._folder = Path(tempfile.mkdtemp(prefix="pkgc-index-"))
         self._seen = 0
         self._token = secrets.token_hex(8)
@@ -78,7 +88,7 @@ class RealIndex:
             wheels = sorted(wheels)
             self.sizes = {wheel.name: wheel.stat().st_size for wheel in wheels}
             self.projects = _write_site(self._folder / "site", wheels)
-            self._process, self.port = self._start(nginx, page_cache_control)
+            self._process, self.port = self._start(command, page_cache_control)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -92,7 +102,7 @@ class RealIndex:
     @property
     def url(self) -> str:
         """The root of the Simple API, with the slash at its end."""
-        return f"http://127.0.0.1:{self.port}/simple/"
+        return f"http://{self._address}:{self.port}/simple/"
 
     @property
     def pid(self) -> int:
@@ -143,7 +153,7 @@ class RealIndex:
         # One worker writes the log in the order in which requests end. When the marker's line is there,
         # the lines of everything that a client has completely received are there too.
         marker = f"/marker/{self._token}/{secrets.token_hex(8)}"
-        _get(f"http://127.0.0.1:{self.port}{marker}")
+        _get(f"http://{self._address}:{self.port}{marker}")
         deadline = time.monotonic() + 10
         while True:
             lines = (self._folder / "access.log").read_text("utf-8", "replace").splitlines()
@@ -154,15 +164,17 @@ class RealIndex:
             time.sleep(0.002)
         return [_parse(line) for line in lines if f"/marker/{self._token}/" not in line]
 
-    def _start(self, nginx: str, page_cache_control: str | None) -> tuple[subprocess.Popen[bytes], int]:
+    def _start(
+        self, command: list[str], page_cache_control: str | None
+    ) -> tuple[subprocess.Popen[bytes], int]:
         for attempt in range(5):
             port = _free_port()
             config = self._folder / "nginx.conf"
-            config.write_text(_config(self._folder, port, self._token, page_cache_control))
+            config.write_text(_config(self._folder, self._address, port, self._token, page_cache_control))
             errors = (self._folder / "errors.log").open("wb")
             with errors:
                 process = subprocess.Popen(
-                    [nginx, "-e", "stderr", "-p", str(self._folder), "-c", str(config)],
+                    [*command, "-e", "stderr", "-p", str(self._folder), "-c", str(config)],
                     stdin=subprocess.DEVNULL,
                     stdout=errors,
                     stderr=errors,
@@ -182,13 +194,13 @@ class RealIndex:
         deadline = time.monotonic() + 10
         while process.poll() is None and time.monotonic() < deadline:
             # The token tells this nginx from a stranger on the same port.
-            if _get(f"http://127.0.0.1:{port}/marker/{self._token}/start") == self._token.encode():
+            if _get(f"http://{self._address}:{port}/marker/{self._token}/start") == self._token.encode():
                 return True
             time.sleep(0.01)
         return False
 
 
-def _config(folder: Path, port: int, token: str, page_cache_control: str | None) -> str:
+def _config(folder: Path, address: str, port: int, token: str, page_cache_control: str | None) -> str:
     # As root nginx would drop to a user that may not read the checkout; it serves loopback only.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     pages = f'add_header Cache-Control "{page_cache_control}";' if page_cache_control else ""
@@ -222,7 +234,7 @@ http {{
     "~application/vnd\\.pypi\\.simple\\.v1\\+json" index.json;
   }}
   server {{
-    listen 127.0.0.1:{port} backlog=1024;
+    listen {address}:{port} backlog=1024;
     server_name localhost;
     root "{folder}/site";
     location ~ ^(?<folder>/simple/(?:[a-z0-9-]+/)?)$ {{

@@ -15,6 +15,9 @@ ALGORITHMS = frozenset(
     {"sha256", "sha384", "sha512", "blake2b", "blake2s", "sha3_256", "sha3_384", "sha3_512"}
 )
 
+#: Characters of ``sha256=`` and 32 bytes in base64 without padding.
+_COMMON = 50
+
 
 class RecordLine(NamedTuple):
     """The claim of one line: an algorithm of hashlib, the raw digest, and the size if one is given."""
@@ -57,6 +60,16 @@ def parse_record(text: str, unhashed: frozenset[str]) -> dict[str, RecordLine | 
 
 
 def _claim(number: int, path: str, field: str, size: str) -> RecordLine:
+    if field.startswith("sha256=") and len(field) == _COMMON and size.isdecimal() and size.isascii():
+        # What nearly every line is, in a third of the time; what is wrong is said below.
+        try:
+            text = field[7:].replace("-", "+").replace("_", "/")
+            digest = binascii.a2b_base64(text + "=", strict_mode=True)
+        except ValueError:
+            pass
+        else:
+            if len(size) < 20:
+                return RecordLine("sha256", digest, int(size))
     algorithm, separator, encoded = field.partition("=")
     if not separator:
         raise ValueError(f"line {number}: {path} has no hash")

@@ -63,7 +63,7 @@ class TreeWriter:
     @staticmethod
     def put(fd: int, data: bytes) -> None:
         """Write all of `data`."""
-        written = os.write(fd, data)
+        written = os.write(fd, data) if data else 0
         while written < len(data):
             written += os.write(fd, memoryview(data)[written:])
 

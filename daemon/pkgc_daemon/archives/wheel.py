@@ -311,7 +311,11 @@ class _Wheel:
                     written.append(self._reuse(arriving, tree, entry, claim))
                     reused += 1
                 else:
-                    written.append(self._write_file(tree, entry, claim))
+                    small = self.archive.small(entry)
+                    if small is None or (claim is not None and claim.algorithm != "sha256"):
+                        written.append(self._write_file(tree, entry, claim))
+                    else:
+                        written.append(self._write_small(tree, entry, claim, small))
         if arriving is not None and reused != len(arriving.files):
             raise Disagreement("files were unpacked that are not in the directory")
         if not any(entry.path == record for entry in written):
@@ -334,15 +338,6 @@ class _Wheel:
         return FileEntry(entry.name, entry.size, entry.executable, member.sha256, there.mtime_ns, there.inode)
 
     def _write_file(self, tree: TreeWriter, entry: Entry, claim: RecordLine | None) -> FileEntry:
-        small = self.archive.small(entry)
-        if small is not None and (claim is None or claim.algorithm == "sha256"):
-            # The many files that are one piece: half the calls.
-            digest = hashlib.sha256(small)
-            self._check_claim(entry, claim, digest.digest())
-            there = tree.write(entry.name, small, executable=entry.executable)
-            return FileEntry(
-                entry.name, entry.size, entry.executable, digest.hexdigest(), there.mtime_ns, there.inode
-            )
         fd = tree.create(entry.name, executable=entry.executable)
         try:
             hasher = hashlib.sha256()
@@ -359,6 +354,17 @@ class _Wheel:
         return FileEntry(
             entry.name, entry.size, entry.executable, hasher.hexdigest(), there.mtime_ns, there.inode
         )
+
+    def _write_small(
+        self, tree: TreeWriter, entry: Entry, claim: RecordLine | None, data: bytes
+    ) -> FileEntry:
+        """`_write_file` for the many files that are one piece: half the calls."""
+        size = len(data)
+        digest = hashlib.sha256(data)
+        if claim is not None and (claim.digest != digest.digest() or claim.size != size):
+            self._check_claim(entry, claim, digest.digest())
+        there = tree.write(entry.name, data, executable=entry.executable)
+        return FileEntry(entry.name, size, entry.executable, digest.hexdigest(), there.mtime_ns, there.inode)
 
     def _verify_only(self, entry: Entry, claim: RecordLine | None) -> None:
         hasher = hashlib.new("sha256" if claim is None else claim.algorithm)

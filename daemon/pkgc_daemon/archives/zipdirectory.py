@@ -34,6 +34,9 @@ _NEWEST = 63
 CENTRAL = struct.Struct("<4s2B5H3L5H2L")
 _EXTRA = struct.Struct("<HH")
 _DRIVE = re.compile(r"[A-Za-z]:")
+#: Names in which nothing can be wrong, within the limits below: what nearly all of them are.
+_PLAIN_NAME = re.compile(rb"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}/){0,15}[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}/?")
+_PLAIN_DEPTH = 16
 _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -72,6 +75,9 @@ class Entry(NamedTuple):
     raw_name: bytes
     modified: int = 0
     """MS-DOS date and time, as written: the date is the upper 16 bits."""
+
+
+_END = Entry._fields.index("end")
 
 
 def bad_archive(label: str, what: str, found: str, expected: str) -> PkgcError:
@@ -217,12 +223,13 @@ class Directory:
             return ()
         entries, names = [], set[str]()
         for entry, end in zip(found, ends, strict=True):
+            name = entry.name
             if end < entry.offset + LOCAL_SIZE + len(entry.raw_name) + entry.compressed:
-                self._refuse(f"{entry.name} overlaps what follows it", f"ends beyond {end}", "no overlap")
-            if entry.name in names:
-                self._refuse(f"{entry.name} is there twice", "two entries", "one entry")
-            names.add(entry.name)
-            entries.append(entry._replace(end=end))
+                self._refuse(f"{name} overlaps what follows it", f"ends beyond {end}", "no overlap")
+            if name in names:
+                self._refuse(f"{name} is there twice", "two entries", "one entry")
+            names.add(name)
+            entries.append(Entry._make((*entry[:_END], end, *entry[_END + 1 :])))
         return tuple(entries)
 
     def _central_extra(
@@ -302,6 +309,9 @@ class Directory:
 
     def check_name(self, raw: bytes, flags: int) -> str:
         """Decode and validate a name (standards.md W9); a name says one thing on every system."""
+        limits = self.limits
+        if _PLAIN_NAME.fullmatch(raw) and len(raw) <= limits.name_bytes and limits.depth >= _PLAIN_DEPTH:
+            return raw.decode("ascii").removesuffix("/")
         try:
             name = raw.decode("utf-8" if flags & FLAG_UTF8 else "ascii")
         except UnicodeDecodeError as error:

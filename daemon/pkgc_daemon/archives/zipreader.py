@@ -97,9 +97,28 @@ class ZipReader:
 
     def small(self, entry: Entry) -> bytes | None:
         """The content of `entry` when it fits one piece, else None (see `chunks`, which checks the same)."""
-        if entry.size > _WINDOW or entry.compressed > _WINDOW:
-            return None
-        return next(iter(self.chunks(entry)))
+        _, _, _, method, flags, crc, compressed, size, offset, end, raw_name, _ = entry
+        span = end - offset
+        if size > _WINDOW or compressed > _WINDOW or span > 2 * _WINDOW:
+            return None if size > _WINDOW or compressed > _WINDOW else next(iter(self.chunks(entry)))
+        at = offset - self._window_start
+        if at < 0 or at + span > len(self._window):
+            self._peek(offset, span)
+            at = 0
+        window = self._window
+        local = LOCAL.unpack_from(window, at)
+        data = at + LOCAL.size + len(raw_name)
+        # Nearly all entries are exactly this; what is not is looked at closely.
+        if (
+            local[0] != b"PK\x03\x04"
+            or local[2] != flags
+            or flags & FLAG_DESCRIPTOR
+            or (local[3], *local[6:]) != (method, crc, compressed, size, len(raw_name), 0)
+            or window[at + LOCAL.size : data] != raw_name
+            or data + compressed != at + span
+        ):
+            return next(iter(self.chunks(entry)))
+        return self._inflated(entry, window[data : data + compressed])
 
     def chunks(self, entry: Entry) -> Iterator[bytes]:
         """Stream the content of `entry`: pieces of at most 1 MiB, an exact entry, or an error.
@@ -115,7 +134,7 @@ class ZipReader:
         data_end = data_start + entry.compressed
         self._check_descriptor(entry, data_end)
         if entry.size <= _WINDOW and entry.compressed <= _WINDOW:
-            yield self._small(entry, data_start)
+            yield self._inflated(entry, self._peek(data_start, entry.compressed))
         else:
             yield from self._large(entry, data_start, data_end)
 
@@ -134,8 +153,7 @@ class ZipReader:
             entry.crc,
         )
 
-    def _small(self, entry: Entry, start: int) -> bytes:
-        raw = self._peek(start, entry.compressed)
+    def _inflated(self, entry: Entry, raw: bytes) -> bytes:
         if entry.method == STORED:
             data = raw
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from packaging.metadata import parse_email
-
 from pkgc_daemon.building.requires import Metadata
 from pkgc_daemon.environments.files import open_regular
 from pkgc_daemon.errors import PkgcError
@@ -21,6 +19,8 @@ def read_metadata(path: str, label: str) -> Metadata:
     Raises:
         PkgcError: ``build-requirements``: it is too large.
     """
+    from packaging.metadata import parse_email  # loads email
+
     with open_regular(path) as file:
         data = file.read(_LARGEST_METADATA + 1)
     if len(data) > _LARGEST_METADATA:

@@ -118,6 +118,33 @@ def scan_environment(args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def dependencies(prefix: str, purelib: str, platlib: str, scripts: str) -> tuple[set[str], set[str]] | None:
+    """The folders and the files on which the last scan of an environment depends, for a watch.
+
+    Returns:
+        None when there was none, or when a watch of those would not tell everything: distributions older
+        than ``.dist-info``, folders that are missing, anything that changed within the clock's granularity.
+    """
+    sites = _distinct(purelib, platlib)
+    folders = {prefix, scripts, *sites}
+    files = {os.path.join(prefix, "pyvenv.cfg")}
+    for site in sites:
+        with _sites_lock:
+            seen = _sites.get((site, scripts, prefix))
+        if seen is None:
+            return None
+        for path, identity in seen.folders:
+            if identity is None or identity == _CHANGING:
+                return None
+            folders.add(os.path.join(site, path))
+        for name, entry in seen.entries.items():
+            if not entry.settled or not name.endswith(".dist-info"):
+                return None
+            folders.add(f"{site}/{name}")
+            files.update(path for path, _ in entry.files)
+    return folders, files
+
+
 def is_seeded(pyvenv: Mapping[str, str]) -> bool:
     """Whether pip, setuptools, wheel and uv were put there with the environment, so that they must stay.
 

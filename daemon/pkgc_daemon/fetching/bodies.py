@@ -8,11 +8,8 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.failures import TRY_AGAIN, TransferError, for_status, translate
@@ -20,9 +17,15 @@ from pkgc_daemon.fetching.partials import BATCH, Partial, Validator
 from pkgc_daemon.fetching.patience import Kind
 from pkgc_daemon.fetching.transport import Reply, Transport
 from pkgc_daemon.fetching.urls import has_secrets, url_key
+from pkgc_daemon.later import Later
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.selection.ports import Guard
 from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = Later("aiohttp")
 
 #: Nothing that is installed is larger; a server that never ends must not fill the disk.
 MAX_FILE_BYTES = 64 << 30
@@ -347,6 +350,8 @@ def same_stamp(stamp: Stamp, headers: Mapping[str, str]) -> bool:
 
 def _age(headers: Mapping[str, str], unknown: float = 0.0) -> float:
     """Seconds between the last change of a file and the answer; `unknown` when the answer does not say."""
+    from email.utils import parsedate_to_datetime  # loads much, and few calls need it
+
     try:
         now, changed = headers["date"], headers["last-modified"]
         return parsedate_to_datetime(now).timestamp() - parsedate_to_datetime(changed).timestamp()

@@ -7,13 +7,17 @@ import os
 import ssl
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.patience import Kind
+from pkgc_daemon.later import Later
 from pkgc_daemon.redaction import redact, redact_text
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = Later("aiohttp")
 
 #: Statuses that may go away by themselves (design.md 8); every other 4xx is final.
 RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
@@ -181,6 +185,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value[:9])
     if not value:
         return None
+    from email.utils import parsedate_to_datetime  # loads much, and few calls need it
+
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError, TypeError):

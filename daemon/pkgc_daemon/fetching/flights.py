@@ -400,9 +400,9 @@ class Fetcher:
         partials = [route.partial for route in flight.routes.values() if route.partial is not None]
         for route in flight.routes.values():
             route.partial = None
-        if landed.validator is not None or landed.resumed:
+        if landed.noted:
             partials.append(landed)
-        else:
+        else:  # it came in one piece, and its file is the store's now
             self._names.discard(landed.path.name)
         for partial in partials:
             await partial.settle()

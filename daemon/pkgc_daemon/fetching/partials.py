@@ -89,6 +89,8 @@ class Partial:
         """Whether any byte came from an earlier attempt."""
         self.follower: Follower | None = None
         """Nobody who follows it changes anything for the file."""
+        self.noted = False
+        """Whether there may be a sidecar."""
         self._url = url
         self._algorithms = frozenset({"sha256", *algorithms}) & DIGEST_LENGTHS.keys()
         self._hashers = _new_hashers(self._algorithms)
@@ -278,6 +280,7 @@ class Partial:
         return for_disk(exc, self.path)
 
     def _write_sidecar_now(self, validator: Validator) -> None:
+        self.noted = True
         record = {"url": self._url, **validator._asdict()}
         temporary = self.sidecar.with_suffix(".json.new")
         temporary.write_text(json.dumps(record), encoding="utf-8")
@@ -328,6 +331,7 @@ class Partial:
         self._hashers = _new_hashers(self._algorithms)
 
     def _recall_now(self) -> None:
+        self.noted = True
         # Whatever is there is left over, and nobody else's.
         self._inode = (0, 0)
         try:

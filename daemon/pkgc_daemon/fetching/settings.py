@@ -5,12 +5,17 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import truststore
-
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.later import Later
 from pkgc_daemon.redaction import redact
+
+if TYPE_CHECKING:
+    import truststore
+else:
+    truststore = Later("truststore")
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:

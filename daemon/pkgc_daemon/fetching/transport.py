@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.credentials import (
@@ -37,11 +38,17 @@ from pkgc_daemon.fetching.urls import (
     redirect_target,
     url_key,
 )
+from pkgc_daemon.later import Later
 from pkgc_daemon.redaction import mask_parameters, redact
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.selection.ports import Guard, PageResponse
 from pkgc_daemon.vocabulary import IndexOptions
 from pkgc_protocol.version import __version__
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = Later("aiohttp")
 
 MAX_REDIRECTS = 10
 #: Pages larger than this are not read: the largest real ones have some 30 MB.
@@ -119,6 +126,11 @@ class Transport:
             PkgcError: ``bad-certificate``, or whatever `read_local` raises for a missing certificate.
         """
         await self._settle(options, fresh=True)
+
+    @staticmethod
+    def load() -> None:
+        """Load the HTTP library (a tenth of a second), which waits until something is fetched otherwise."""
+        import_module("aiohttp")
 
     # -- identity ------------------------------------------------------------------------------------
 
@@ -358,6 +370,8 @@ class Transport:
             found = self._settings.get(key)
             if found is None or time.monotonic() - found.read_at >= _SETTINGS_AGE:
                 found = await self._read_settings(options)
+                if "aiohttp" not in sys.modules:
+                    await asyncio.to_thread(self.load)
                 if len(self._settings) >= 256:
                     self._settings.clear()
                 self._settings[key] = found

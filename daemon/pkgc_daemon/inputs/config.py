@@ -177,7 +177,13 @@ OPTIONS: Mapping[str, _Check] = {
     "no-progress": _boolean,
     "color": _one_of("auto", "always", "never"),
 }
-CACHE: Mapping[str, _Check] = {"max-size": _bytes}
+#: Values of ``cache.bytecode``.
+BYTECODE = ("auto", "off")
+CACHE: Mapping[str, _Check] = {
+    "max-size": _bytes,
+    "ready-copies": _boolean,
+    "bytecode": _one_of(*BYTECODE),
+}
 NETWORK: Mapping[str, _Check] = {
     "concurrent-downloads": _count,
     "concurrent-per-host": _count,
@@ -206,7 +212,7 @@ class Config:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Option names with dashes -> bool, str, int or tuple of str (see `OPTIONS`)."""
     cache: Mapping[str, Any] = field(default_factory=dict)
-    """``max-size`` (bytes)."""
+    """``max-size`` (bytes), ``ready-copies``, ``bytecode`` (see `BYTECODE`)."""
     network: Mapping[str, Any] = field(default_factory=dict)
     """Counts (int) and timeouts (float, seconds), see `NETWORK`."""
     path: str | None = None

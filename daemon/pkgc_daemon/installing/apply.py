@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
@@ -16,23 +17,27 @@ from typing import Any
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.installing import transaction
 from pkgc_daemon.installing.changes import Changes
+from pkgc_daemon.installing.claims import claims_of
 from pkgc_daemon.installing.conflicts import overlap_error
 from pkgc_daemon.installing.failures import interrupted, translated
 from pkgc_daemon.installing.layout import LOCK, WORK, Layout, layout_of
 from pkgc_daemon.installing.links import Linker
 from pkgc_daemon.installing.lock import DEFAULT_TIMEOUT, LockVanishedError, environment_lock
-from pkgc_daemon.installing.overlaps import overlaps_of, robbed, shared_paths
+from pkgc_daemon.installing.overlaps import overlaps_of, robbed
 from pkgc_daemon.installing.staging import (
     Addition,
     Staging,
     TreeDamagedError,
     read_additions,
 )
-from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owners_of
+from pkgc_daemon.installing.uninstall import Leaving, Owner, find_removals, owned_files, owners_of
 from pkgc_daemon.modes import Modes
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
+
+#: Seconds between two reports of progress.
+_REPORT_EVERY = 0.03
 
 
 def apply_plan(
@@ -45,7 +50,10 @@ def apply_plan(
             ``create``: arguments of `create_environment`; ``fingerprint``: of the scan that the plan was
             made from, or None; ``remove``: maps of ``name``, ``version``, ``dist_info`` (absolute);
             ``add``: maps of ``name`` (normalized), ``version``, ``tree`` (folder), ``manifest`` (path),
-            ``sha256``, ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
+            ``sha256``, ``ready`` (``path`` and ``note`` of a ready copy, which is used up, or None),
+            ``bytecode`` (folder of what the store has compiled of the tree, or None),
+            ``records`` (what `staging.records_of` makes of the following, or None),
+            ``provenance`` (provenance_url.json) or ``direct_url`` (direct_url.json) or
             neither, ``requested``; ``link_mode``: a key of `MODES`; ``compile``; ``strict``;
             ``lock_timeout``: seconds; ``umask``: of whom the environment belongs to, deciding the modes of
             what is made (default: this process's); ``settled``: names not to ask a reinstallation of;
@@ -58,9 +66,10 @@ def apply_plan(
         ``status``: ``done``; ``stale`` (the environment is not the one that was scanned: scan and plan
         again); ``reinstall`` (with ``names``: packages that stay, but whose file was overwritten by one that
         leaves: plan again with them reinstalled, or name them in ``settled``: nothing was changed); or
-        ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says:
-        nothing was changed). With ``done`` also ``installed``, ``removed``, ``warnings``, ``link_mode``
-        (the one really used), ``files``, ``compiled`` (what lacked bytecode before) and ``interpreter``.
+        ``damaged`` (with ``sha256`` and ``path`` of a tree that is not what its manifest says, or with
+        ``bytecode`` true, of one whose bytecode is not: nothing was changed). With ``done`` also
+        ``installed``, ``removed``, ``warnings``, ``link_mode`` (the one really used), ``files``, ``compiled``
+        (what lacked bytecode before) and ``interpreter``.
 
     Raises:
         PkgcError: the environment is as it was before.
@@ -181,7 +190,7 @@ def _lock_timeout(args: dict[str, Any]) -> float:
 
 
 def _scan(interpreter: dict[str, Any]) -> dict[str, Any]:
-    from pkgc_daemon.environments.scan import scan_environment
+    from pkgc_daemon.environments.watched import scan_environment
 
     paths = interpreter["paths"]
     return scan_environment(
@@ -198,7 +207,7 @@ def _change(
 ) -> dict[str, Any]:
     from pkgc_daemon.archives.manifest import manifest_from_bytes
 
-    additions, damage = read_additions(args.get("add") or [], manifest_from_bytes)
+    additions, damage = read_additions(_items(args), manifest_from_bytes)
     if damage is not None:
         return _damaged(damage)
     leaving = _leaving(args.get("remove") or [], layout)
@@ -223,7 +232,11 @@ def _change(
     try:
         if strict and (found := overlaps_of(layout, staging, leaving, additions)):
             raise overlap_error(*found)
-        losses = robbed(layout, staging, leaving, additions, owners()) if leaving else {}
+        owned = {path for item in leaving for path in owned_files(layout, item.dist_info) or ()}
+        # Of those that stay, only who may own something of that: reading every RECORD takes longer than
+        # replacing one package.
+        kept = owners_of(layout, leaving, claims_of(layout, owned)) if leaving else {}
+        losses = robbed(layout, staging, leaving, additions, kept) if leaving else {}
     except TreeDamagedError as error:
         return _damaged(error)
     except OSError as error:
@@ -236,14 +249,15 @@ def _change(
         for name, path in sorted(losses.items())
     ]
     if not additions and not leaving:
-        compiled = _compile_kept(layout, interpreter, modes, cancelled) if args.get("compile") else 0
+        compiled = _compile_kept(layout, interpreter, modes, cancelled, ()) if args.get("compile") else 0
         return _done(additions, leaving, linker, staging, [], compiled)
-    removals = find_removals(layout, leaving, shared_paths(layout, leaving, owners()) if leaving else ())
+    removals = find_removals(layout, leaving, owned & kept.keys())
     try:
         transaction.begin(prefix)
         try:
             _stage(staging, additions, progress, cancelled)
-            if args.get("compile"):
+            has_bytecode = all(item.is_compiled for item in additions)
+            if args.get("compile") and not has_bytecode:
                 _compile(staging, layout, interpreter, modes, cancelled)
             changes = Changes(layout, staging, removals, owners, strict=strict)
             operations = changes.operations()
@@ -266,12 +280,21 @@ def _change(
     compiled = 0
     if args.get("compile"):
         try:
-            compiled = _compile_kept(layout, interpreter, modes, cancelled)
+            fresh = changes.places if has_bytecode else ()
+            compiled = _compile_kept(layout, interpreter, modes, cancelled, fresh)
         except PkgcError as error:
             # The change stands: bytecode is made up for by the next --compile-bytecode, or by Python.
             why = "interrupted" if error.code == "interrupted" else error.message
             warnings.append(f"not everything in {prefix} was compiled: {why}")
     return _done(additions, leaving, linker, staging, warnings, compiled)
+
+
+def _items(args: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is added; without ready copies where every file has to be looked at, or placed in another way."""
+    items: list[dict[str, Any]] = args.get("add") or []
+    if args.get("strict") or args.get("remove") or (args.get("link_mode") or "auto") != "auto":
+        return [{**item, "ready": None} for item in items]
+    return items
 
 
 def _done(
@@ -294,27 +317,37 @@ def _done(
 
 
 def _compile_kept(
-    layout: Layout, interpreter: dict[str, Any], modes: Modes, cancelled: Cancelled | None
+    layout: Layout,
+    interpreter: dict[str, Any],
+    modes: Modes,
+    cancelled: Cancelled | None,
+    fresh: Iterable[str],
 ) -> int:
+    """Compile what lacks bytecode in the environment, except below `fresh`: paths that came with theirs."""
     from pkgc_daemon.installing.bytecode import compile_installed
 
     folders = [f"{layout.prefix}/{site}" for site in layout.sites]
-    return compile_installed(interpreter, folders, umask=modes.umask, cancelled=cancelled)
+    skipped = frozenset(f"{layout.prefix}/{path}" for path in fresh)
+    return compile_installed(interpreter, folders, skipped=skipped, umask=modes.umask, cancelled=cancelled)
 
 
 def _stage(
     staging: Staging, additions: list[Addition], progress: Progress | None, cancelled: Cancelled | None
 ) -> None:
     total = sum(len(item.manifest.files) for item in additions)
-    done = 0
+    done, reported = 0, time.monotonic()
     for item in additions:
         if cancelled is not None and cancelled():
             raise interrupted()
         staging.add(item)
         done += len(item.manifest.files)
-        if progress is not None:
+        # Each report wakes the loop's thread, which then competes with this one.
+        if progress is not None and (now := time.monotonic()) - reported >= _REPORT_EVERY:
             progress(done, total)
+            reported = now
         transaction.checkpoint(f"staged {item.name}")
+    if progress is not None:
+        progress(done, total)
 
 
 def _compile(
@@ -350,7 +383,13 @@ def _leaving(items: Iterable[dict[str, Any]], layout: Layout) -> list[Leaving]:
 
 
 def _damaged(error: TreeDamagedError) -> dict[str, Any]:
-    return {"status": "damaged", "sha256": error.sha256, "path": error.path, "detail": error.detail}
+    return {
+        "status": "damaged",
+        "sha256": error.sha256,
+        "path": error.path,
+        "detail": error.detail,
+        "bytecode": error.bytecode,
+    }
 
 
 def _clear_quietly(prefix: str) -> None:

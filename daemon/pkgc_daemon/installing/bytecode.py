@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pkgc_daemon.errors import PkgcError
@@ -81,6 +81,7 @@ def compile_installed(
     interpreter: Mapping[str, Any],
     folders: Iterable[str],
     *,
+    skipped: Collection[str] = (),
     umask: int = -1,
     cancelled: Callable[[], bool] | None = None,
 ) -> int:
@@ -91,6 +92,7 @@ def compile_installed(
     Args:
         interpreter: the wire form of the environment's `Interpreter`.
         folders: the site folders, absolute.
+        skipped: files and folders below them, absolute, that are known to be current.
         umask: the compiler's; -1 for this process's.
 
     Returns:
@@ -106,14 +108,14 @@ def compile_installed(
     compiled = 0
     for folder in folders:
         hopeless = _HOPELESS.get(folder, frozenset())
-        stale = [one for one in _stale(folder, tag, magic) if one not in hopeless]
+        stale = [one for one in _stale(folder, tag, magic, skipped) if one not in hopeless]
         if not stale:
             continue
         workers = 0 if len(stale) >= _PARALLEL_FROM else 1
         # -S: no .pth file of the environment runs.
         command = [interpreter["executable"], "-I", "-S", "-c", _SCRIPT, str(workers)]
         _run(command, cancelled, umask, b"\0".join(os.fsencode(one.path) for one in stale))
-        left = frozenset(_stale(folder, tag, magic))
+        left = frozenset(_stale(folder, tag, magic, skipped))
         compiled += sum(one not in left for one in stale)
         if len(_HOPELESS) >= _REMEMBERED:
             _HOPELESS.clear()
@@ -121,7 +123,7 @@ def compile_installed(
     return compiled
 
 
-def _stale(folder: str, tag: str, magic: bytes) -> Iterator[_Source]:
+def _stale(folder: str, tag: str, magic: bytes, skipped: Collection[str]) -> Iterator[_Source]:
     """Sources without bytecode that the interpreter would use as it is (PEP 552)."""
     waiting = [folder]
     while waiting:
@@ -132,6 +134,8 @@ def _stale(folder: str, tag: str, magic: bytes) -> Iterator[_Source]:
             continue
         for entry in entries:
             name = entry.name
+            if entry.path in skipped:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 if name != "__pycache__":
                     waiting.append(entry.path)

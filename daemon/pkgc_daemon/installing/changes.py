@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
 from pkgc_daemon.environments.files import open_regular
+from pkgc_daemon.installing.compiled import bytecode_of, drop_stale
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.staging import Staging
@@ -42,7 +43,8 @@ class Changes:
         self._owners = cache(owners)
         self._strict = strict
         self._replaced: list[str] = []
-        self._places: list[str] = []
+        self.places: list[str] = []
+        """What `operations` puts into place, each as a whole."""
 
     def operations(self) -> list[Operation]:
         """First what leaves, .dist-info ahead; then what comes, .dist-info last.
@@ -54,21 +56,29 @@ class Changes:
         """
         self._merge("")
         aside = sorted([*self._aside, *self._replaced], key=lambda path: (not _is_info(path), path))
-        places = sorted(self._places, key=lambda path: (_is_info(path), path))
+        places = sorted(self.places, key=lambda path: (_is_info(path), path))
         return [Operation("aside", path) for path in aside] + [Operation("place", path) for path in places]
 
     def _merge(self, folder: str) -> None:
         prefix, start = self.layout.prefix, f"{folder}/" if folder else ""
-        for entry in list(os.scandir(f"{self._staging.root}/{folder}")):
+        try:
+            there = set(os.listdir(f"{prefix}/{folder}"))
+        except FileNotFoundError:
+            there = set()
+        # Bytecode comes last: a source that is not taken takes its bytecode with it.
+        entries = sorted(
+            os.scandir(f"{self._staging.root}/{folder}"), key=lambda entry: entry.name == "__pycache__"
+        )
+        for entry in entries:
             path = start + entry.name
-            if path in self._aside:
-                self._places.append(path)
+            if path in self._aside or entry.name not in there:
+                # Nothing there: the whole folder goes in by one rename.
+                self.places.append(path)
                 continue
             try:
                 found = os.lstat(f"{prefix}/{path}")
             except FileNotFoundError:
-                # Nothing there: the whole folder goes in by one rename.
-                self._places.append(path)
+                self.places.append(path)
                 continue
             is_folder = entry.is_dir(follow_symlinks=False)
             if is_folder and stat.S_ISDIR(found.st_mode):
@@ -79,9 +89,23 @@ class Changes:
                     raise conflict(self._inside(path) or "an added package", f"{prefix}/{path}")
                 self.warnings.append(f"{prefix}/{path} is in the way of a folder and was replaced")
             elif not self._takes(path):
+                if path.endswith(".py"):
+                    drop_stale(f"{self._staging.root}/{path}")
                 continue
             self._replaced.append(path)
-            self._places.append(path)
+            self.places.append(path)
+            if path.endswith(".py"):
+                self._forget_bytecode(path)
+
+    def _forget_bytecode(self, source: str) -> None:
+        """Move aside the bytecode of a source that is replaced, where none is staged to take its place."""
+        start = f"{self.layout.prefix}/"
+        for found in bytecode_of(start + source):
+            path = found.removeprefix(start)
+            if self._aside.isdisjoint((path, os.path.dirname(path))) and not os.path.lexists(
+                f"{self._staging.root}/{path}"
+            ):
+                self._replaced.append(path)
 
     def _is_stray_link(self, path: str, found: os.stat_result) -> bool:
         """Whether a symlink to a folder, which no package owns, stands where a package's folder was."""
@@ -108,6 +132,8 @@ class Changes:
         existing, staged = f"{self.layout.prefix}/{path}", f"{self._staging.root}/{path}"
         if same_content(existing, staged):
             return False
+        if path.endswith(".pyc") and "/__pycache__/" in path:
+            return True  # its source was taken, or stands beside it already
         owner = self._owners().get(path)
         added = self._staging.owner_of(path)
         if owner is None:

@@ -71,6 +71,10 @@ class Linker:
                 raise NotADirectoryError(errno.ENOTDIR, "a file is in the way of a folder", folder) from None
         self._made.add(folder)
 
+    def known_folder(self, folder: str) -> None:
+        """`folder` (trailing slash) is there, whoever made it."""
+        self._made.add(folder)
+
     def place(
         self,
         source: str,
@@ -184,7 +188,7 @@ def check_source(origin: str, entry: FileEntry) -> None:
 def copy_file(
     origin: str, destination: str, entry: FileEntry, modes: Modes, executable: bool | None = None
 ) -> None:
-    """Copy a file into a new one, with the mode that `modes` gives.
+    """Copy a file into a new one, with the mode that `modes` gives and the time of `entry`.
 
     Raises:
         FileExistsError: `destination` exists; it is never written through.
@@ -205,6 +209,8 @@ def copy_file(
                 while view:
                     view = view[os.write(target, view) :]
                 copied += len(chunk)
+            # As links have it: bytecode is valid for a source's time and size.
+            os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(target)
     finally:
@@ -214,7 +220,7 @@ def copy_file(
 
 
 def reflink_file(origin: str, destination: str, entry: FileEntry, modes: Modes) -> None:
-    """Make a new file that shares its blocks with `origin` (FICLONE).
+    """Make a new file that shares its blocks with `origin` (FICLONE) and has its time.
 
     Raises:
         OSError: with one of `NEXT_MODE` where there are no reflinks; nothing is left at `destination`.
@@ -227,6 +233,7 @@ def reflink_file(origin: str, destination: str, entry: FileEntry, modes: Modes) 
         try:
             modes.file(target, mode)
             fcntl.ioctl(target, _FICLONE, source)
+            os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
         except OSError:
             os.unlink(destination)
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.staging import Addition, Staging
@@ -71,11 +71,6 @@ def robbed(
             if suspects.get(path, "~") < addition.name:
                 del suspects[path]
     return {name: path for path, name in suspects.items() if not _holds(layout, path, kept[path].hash)}
-
-
-def shared_paths(layout: Layout, leaving: Iterable[Leaving], kept: Collection[str]) -> set[str]:
-    """Paths of leaving distributions that those that stay own too: they stay."""
-    return {path for item in leaving for path in owned_files(layout, item.dist_info) or () if path in kept}
 
 
 def _holds(layout: Layout, path: str, recorded: str) -> bool:

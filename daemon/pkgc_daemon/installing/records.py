@@ -9,12 +9,12 @@ import hashlib
 import os
 import posixpath
 import re
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
-from binascii import unhexlify
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pkgc_daemon.archives.recordlines import WRITTEN, quoted, record_hash, render_entries, render_line
 from pkgc_daemon.environments.files import NotRegularError, open_regular, read_regular
 from pkgc_daemon.environments.recordfile import RecordLine, parse_record
 from pkgc_daemon.environments.records import MAX_RECORD
@@ -24,51 +24,29 @@ from pkgc_daemon.vocabulary import (
     ArchiveSource,
     DirectorySource,
     DirectSource,
-    FileEntry,
     SourceState,
     settings_key,
 )
-
-#: Files of .dist-info that an installer writes itself, whatever the wheel holds.
-WRITTEN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "provenance_url.json")
 
 #: Userinfo that is no secret (PEP 610): names of variables, and the user that ssh servers of git have.
 _NO_SECRET = re.compile(
     r"([a-z][a-z0-9+.-]*://)((?:\$\{[A-Za-z0-9_-]+\}(?::\$\{[A-Za-z0-9_-]+\})?|git)@)(?=[^@]*\Z)",
     re.IGNORECASE,
 )
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-def record_hash(data: bytes) -> str:
-    """RECORD's form of the sha256 of `data`."""
-    return "sha256=" + urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-
-
-def quoted(path: str) -> str:
-    """A path as a csv field."""
-    if "," in path or '"' in path or "\n" in path or "\r" in path:
-        return '"' + path.replace('"', '""') + '"'
-    return path
-
-
-def render_entries(entries: Sequence[FileEntry], prefix: str = "") -> list[str]:
-    """RECORD's lines of files that were placed unchanged: the manifest knows their hashes.
-
-    All digests go through one base64 call: with one zero byte after each digest, every digest becomes 44
-    characters, of which the first 43 are its unpadded form.
-    """
-    digests = b64encode(unhexlify("".join([f"{entry[3]}00" for entry in entries])))
-    text = digests.translate(_URL_SAFE).decode()
-    return [
-        f"{quoted(prefix + entry[0])},sha256={text[start : start + 43]},{entry[1]}\n"
-        for entry, start in zip(entries, range(0, len(text), 44), strict=True)
-    ]
-
-
-def render_line(path: str, data: bytes) -> str:
-    """RECORD's line of a file that the installer wrote."""
-    return f"{quoted(path)},{record_hash(data)},{len(data)}\n"
+__all__ = [
+    "WRITTEN",
+    "direct_url",
+    "file_url",
+    "mismatches",
+    "quoted",
+    "read_record",
+    "record_hash",
+    "recorded_url",
+    "render_entries",
+    "render_line",
+]
 
 
 def read_record(dist_info: str) -> list[RecordLine] | None:

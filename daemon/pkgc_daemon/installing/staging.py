@@ -5,38 +5,72 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.installing.compiled import drop_stale, read_bytecode, source_of
 from pkgc_daemon.installing.conflicts import conflict, overlap_error, reserved
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.links import DamagedFileError, Linker, check_source, copy_file
+from pkgc_daemon.installing.ready import ReadyCopy, from_note, inherits, is_unchanged, leads_away
 from pkgc_daemon.installing.records import WRITTEN, render_entries, render_line
 from pkgc_daemon.installing.scripts import commands_of, is_stale_wrapper, rewritten, shebang, wrapper
+from pkgc_daemon.store.compiled import BytecodeError, Compiled
+from pkgc_daemon.store.copying import BACK, DATA, SITE
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 INSTALLER = b"pkgc\n"
 #: What of .dist-info says which distribution it is, where it came from and what belongs to it.
 _TELLING = frozenset({*WRITTEN, "METADATA", "WHEEL", "entry_points.txt"})
+#: What rename(2) says when a folder cannot be replaced by another one.
+_IN_THE_WAY = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 class TreeDamagedError(Exception):
     """A tree does not match its manifest; internal to this stage, the store heals it."""
 
-    def __init__(self, sha256: str, path: str, detail: str) -> None:
+    def __init__(self, sha256: str, path: str, detail: str, *, bytecode: bool = False) -> None:
         super().__init__(f"{path}: {detail}")
         self.sha256 = sha256
         self.path = path
         self.detail = detail
+        self.bytecode = bytecode
+        """It is its bytecode in the store, not the tree."""
 
 
 class Addition:
-    """One distribution to add: the wire map of `apply_plan` with its manifest read."""
+    """One distribution to add: the wire map of `apply_plan` with its manifest read.
 
-    __slots__ = ("direct_url", "manifest", "name", "provenance", "requested", "tree", "version")
+    With a ready copy, `manifest.files` has only what is not in that.
+    """
 
-    def __init__(self, item: Mapping[str, Any], manifest: Manifest) -> None:
+    __slots__ = (
+        "bytecode",
+        "bytecode_path",
+        "direct_url",
+        "manifest",
+        "manifest_path",
+        "name",
+        "provenance",
+        "ready",
+        "records",
+        "requested",
+        "tree",
+        "version",
+    )
+
+    def __init__(
+        self,
+        item: Mapping[str, Any],
+        manifest: Manifest,
+        ready: ReadyCopy | None = None,
+        bytecode: Compiled | None = None,
+    ) -> None:
+        self.ready = ready
+        self.bytecode = bytecode
+        self.bytecode_path: str = item.get("bytecode") or ""
+        self.manifest_path: str = item["manifest"]
         self.name: str = item["name"]
         self.version: str = item["version"]
         self.tree: str = item["tree"]
@@ -44,6 +78,53 @@ class Addition:
         self.provenance: Mapping[str, Any] | None = item.get("provenance")
         self.direct_url: Mapping[str, Any] | None = item.get("direct_url")
         self.requested = bool(item.get("requested"))
+        self.records: Mapping[str, bytes] | None = item.get("records")
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it comes with all the bytecode that it can have."""
+        if self.ready is not None and self.ready.bytecode is not None:
+            return self.ready.bytecode
+        return self.bytecode is not None and self.bytecode.whole
+
+    def whole_manifest(self) -> Manifest:
+        """The manifest with every file.
+
+        Raises:
+            TreeDamagedError: it cannot be read.
+        """
+        from pkgc_daemon.archives.manifest import manifest_from_bytes
+
+        try:
+            with open(self.manifest_path, "rb") as file:
+                return manifest_from_bytes(file.read())
+        except (OSError, PkgcError, ValueError) as error:
+            raise TreeDamagedError(self.manifest.sha256, self.manifest_path, str(error)) from error
+
+    def without_ready(self) -> None:
+        """Install it from its tree.
+
+        Raises:
+            TreeDamagedError: the manifest cannot be read.
+        """
+        self.manifest = self.whole_manifest()
+        self.ready = None
+
+    def lines_of_ready(self, *, records: bool) -> list[str]:
+        """RECORD's lines of what is in the ready copy.
+
+        Args:
+            records: those of the files that an installer adds too.
+
+        Raises:
+            TreeDamagedError: the manifest cannot be read.
+        """
+        from pkgc_daemon.store.copying import all_lines
+
+        assert self.ready is not None
+        if records:
+            return self.ready.lines.splitlines(keepends=True)
+        return all_lines(self.whole_manifest())
 
 
 class Staging:
@@ -69,6 +150,12 @@ class Staging:
         self._first_lines = shebang(executable)
         self._folders: dict[str, str] = {}
         self._done: list[tuple[Addition, dict[str, list[FileEntry]]]] = []
+        self._expanded = 0
+        self._whole: set[str] = set()
+        """Projects whose ready copies are in `_done` file by file, up to number `_expanded`."""
+        self._heirs: bool | None = None
+        self._lost: set[str] = set()
+        """Sources that an addition has, but another one's stand in the staging area."""
         self._written: dict[str, tuple[str, bytes]] = {}
         """Path -> (project, content) of scripts that were not placed unchanged."""
 
@@ -80,22 +167,43 @@ class Staging:
             PkgcError: ``reserved-path``, ``overlapping-files`` (strict), ``path-conflict``.
             OSError: not translated.
         """
-        layout, manifest = self.layout, item.manifest
-        site = layout.purelib if manifest.root_is_purelib else layout.platlib
+        layout = self.layout
+        site = layout.purelib if item.manifest.root_is_purelib else layout.platlib
+        self._lost.clear()
+        self._add(item, site)
+        if item.bytecode is not None:
+            self._place_bytecode(item, item.bytecode, site)
+
+    def _add(self, item: Addition, site: str) -> None:
+        if item.ready is not None and not self._place_ready(item, item.ready, site):
+            item.without_ready()
+        manifest = item.manifest
         groups, scripts = self._spread(item, site)
         self._done.append((item, groups))
         self.warnings += (f"{manifest.filename}: {text}" for text in manifest.newer)
         back = "../" * (site.count("/") + 1) if site else ""
+        records = record_files(item)
+        info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
         lines: list[str] = []
-        for key, entries in groups.items():
+        if item.ready is not None:
+            same = item.ready.records == records
+            if same and item.ready.complete:
+                return
+            if same:
+                records = {}
+            else:
+                for name in item.ready.written:
+                    os.unlink(f"{self.root}/{info}/{name}")
+            lines = item.lines_of_ready(records=same)
+        # A list: when somebody asks whose a path is, what the ready copy has is added to `groups`.
+        for key, entries in list(groups.items()):
             target, _, source = key.partition("\0")
             start = f"{target}/" if target else ""
             self._place(item, source, start, entries)
             lines += render_entries(entries, "" if target == site else back + start)
         lines += self._scripts(item, scripts, site, back)
-        lines += self._records(item, site)
+        lines += self._records(item, site, records)
         lines.sort()
-        info = f"{site}/{manifest.dist_info}" if site else manifest.dist_info
         lines.append(f"{manifest.dist_info}/RECORD,,\n")
         self._write(f"{info}/RECORD", "".join(lines).encode("utf-8", "surrogateescape"))
 
@@ -128,13 +236,21 @@ class Staging:
         found = self._find(path, None)
         return found[0] if found else ""
 
-    def _spread(self, item: Addition, site: str) -> tuple[dict[str, list[FileEntry]], list[FileEntry]]:
-        """Files by where they go: {"target folder NUL source folder": entries relative to both} (W3)."""
+    def _spread(
+        self, item: Addition, site: str, files: Sequence[FileEntry] | None = None
+    ) -> tuple[dict[str, list[FileEntry]], list[FileEntry]]:
+        """Files by where they go: {"target folder NUL source folder": entries relative to both} (W3).
+
+        Args:
+            files: instead of those of the manifest.
+        """
         manifest, layout = item.manifest, self.layout
+        if files is None:
+            files = manifest.files
         written = {f"{manifest.dist_info}/{name}" for name in WRITTEN}
         main = f"{site}\0"
         if manifest.data_dir is None:
-            return {main: [entry for entry in manifest.files if entry[0] not in written]}, []
+            return {main: [entry for entry in files if entry[0] not in written]}, []
         data = manifest.data_dir + "/"
         groups: dict[str, list[FileEntry]] = {main: []}
         scripts: list[FileEntry] = []
@@ -144,7 +260,7 @@ class Staging:
             "headers": f"{layout.headers}/{item.name}",
             "data": layout.data,
         }
-        for entry in manifest.files:
+        for entry in files:
             if not entry[0].startswith(data):
                 if entry[0] not in written:
                     groups[main].append(entry)
@@ -177,8 +293,16 @@ class Staging:
         known = self._folders.get(folder)
         if known is not None:
             return known
-        real = os.path.realpath(os.path.join(self.layout.prefix, folder))
-        inside = self.layout.inside(real)
+        above, _, name = folder.rpartition("/")
+        if above:
+            above = self._resolved(above, path, filename)
+        straight = f"{above}/{name}" if above else name
+        inside: str | None = straight
+        real = f"{self.layout.prefix}/{straight}"
+        # Below a folder without symlinks only the last step can be one: that is one look instead of many.
+        if name in ("", ".", "..") or os.path.islink(real):
+            real = os.path.realpath(os.path.join(self.layout.prefix, folder))
+            inside = self.layout.inside(real)
         if inside is None:
             raise PkgcError(
                 "outside-environment",
@@ -226,8 +350,35 @@ class Staging:
             raise conflict(item.name, path) from error
         self.files += len(entries)
 
+    def _place_bytecode(self, item: Addition, bytecode: Compiled, site: str) -> None:
+        """Place what the store has compiled of a tree, beside its sources; RECORD does not list it."""
+        groups, _ = self._spread(item, site, bytecode.files)
+        for key, entries in groups.items():
+            target, _, source = key.partition("\0")
+            start = f"{target}/" if target else ""
+            if self._lost:
+                entries = [entry for entry in entries if source_of(start + entry.path) not in self._lost]
+            origin = f"{item.bytecode_path}/root/{source}"
+            try:
+                self.linker.place(origin, f"{self.root}/{start}", entries, lambda _: True)
+            except DamagedFileError as error:
+                path = source + error.path
+                raise TreeDamagedError(item.manifest.sha256, path, error.detail, bytecode=True) from error
+            except (NotADirectoryError, IsADirectoryError) as error:
+                raise conflict(item.name, f"{start}__pycache__") from error
+            self.files += len(entries)
+
     def _overlap(self, item: Addition, path: str, sha256: str) -> bool:
         """Two added distributions own `path`: whether `item`, the later one, takes it (design.md 8)."""
+        taken = self._takes(item, path, sha256)
+        if path.endswith(".py"):
+            if taken:
+                drop_stale(f"{self.root}/{path}")
+            else:
+                self._lost.add(path)
+        return taken
+
+    def _takes(self, item: Addition, path: str, sha256: str) -> bool:
         found = self._find(path, item)
         if found is None:
             if os.path.isdir(f"{self.root}/{path}"):
@@ -242,8 +393,101 @@ class Staging:
         self.warnings.append(f"{text}; the one of {item.name} is installed")
         return True
 
+    def _place_ready(self, item: Addition, ready: ReadyCopy, site: str) -> bool:
+        """Move a ready copy into the staging area, merging folders; False when that cannot be done here.
+
+        Raises:
+            TreeDamagedError: a file that it shares with the tree was changed.
+        """
+        if not self._fits(ready, site):
+            return False
+        for fields in ready.links:
+            entry = FileEntry(*fields)
+            try:
+                check_source(f"{item.tree}/{entry.path}", entry)
+            except DamagedFileError as error:
+                raise TreeDamagedError(item.manifest.sha256, entry.path, error.detail) from error
+        moved = False
+        for folder, names in ready.tops.items():
+            start = f"{site}/" if folder == SITE else ""
+            self.linker.make_folder(f"{self.root}/{start}")
+            for name, is_folder in names:
+                try:
+                    self._move(item, f"{ready.path}/{folder}/{name}", start + name, is_folder)
+                except OSError as error:
+                    if moved or error.errno not in (errno.EXDEV, errno.ENOENT):
+                        raise
+                    return False  # another mount, if not another file system; or it is gone
+                moved = True
+        self.files += ready.files
+        return True
+
+    def _fits(self, ready: ReadyCopy, site: str) -> bool:
+        """Whether a copy, which was laid out for the usual environment, is right for this one."""
+        if self._heirs is None:
+            self._heirs = inherits(self.root)
+        if self._heirs or not is_unchanged(ready):
+            return False
+        if DATA not in ready.tops:
+            return True
+        away = (leads_away(self.layout.prefix, f"{ready.path}/{DATA}", name) for name, _ in ready.tops[DATA])
+        return not any(away) and not self.layout.data and "../" * (site.count("/") + 1) == BACK
+
+    def _move(self, item: Addition, source: str, path: str, is_folder: bool) -> None:
+        destination = f"{self.root}/{path}"
+        if is_folder:
+            try:
+                # Of two folders of one name the kernel says so; a file's rename would replace the other.
+                os.rename(source, destination)
+            except OSError as error:
+                if error.errno not in _IN_THE_WAY:
+                    raise
+            else:
+                return
+        elif not os.path.lexists(destination):
+            os.rename(source, destination)
+            return
+        if os.path.isdir(destination) is not is_folder:
+            raise conflict(item.name, path)
+        if is_folder:
+            with os.scandir(source) as entries:
+                below = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            # Bytecode comes last: a source that is not taken takes its bytecode with it.
+            below.sort(key=lambda one: one[0] == "__pycache__")
+            for name, folder in below:
+                if self._lost and folder and name == "__pycache__":
+                    self._leave_lost(f"{source}/{name}", f"{path}/{name}")
+                self._move(item, f"{source}/{name}", f"{path}/{name}", folder)
+            self.linker.known_folder(f"{destination}/")
+        elif path.endswith(".pyc") or self._overlap(item, path, sha256_of_file(source)):
+            os.rename(source, destination)
+
+    def _leave_lost(self, source: str, path: str) -> None:
+        """Remove bytecode of sources that are not taken from a copy's ``__pycache__``."""
+        for name in os.listdir(source):
+            if source_of(f"{path}/{name}") in self._lost:
+                os.unlink(f"{source}/{name}")
+
+    def _expand(self) -> None:
+        """Learn what ready copies hold, file by file: somebody asks whose a path is."""
+        from pkgc_daemon.store.copying import parts_of
+
+        todo, self._expanded = self._done[self._expanded :], len(self._done)
+        for item, groups in todo:
+            if item.ready is None or item.name in self._whole:
+                continue
+            self._whole.add(item.name)
+            manifest = item.whole_manifest()
+            site = self.layout.purelib if manifest.root_is_purelib else self.layout.platlib
+            for part in parts_of(manifest, manifest.files):
+                folder = site if part.folder == SITE else ""
+                groups[f"{folder}\0{part.start}"] = [
+                    one._replace(path=one.path[len(part.start) :]) for one in part.entries
+                ]
+
     def _find(self, path: str, before: Addition | None) -> tuple[str, str] | None:
         """(project, sha256) of the last addition ahead of `before` that has `path`. Slow, and rare."""
+        self._expand()
         for item, groups in reversed(self._done):
             if item is before:
                 continue
@@ -329,19 +573,12 @@ class Staging:
         self._written[path] = (item.name, content)
         return line
 
-    def _records(self, item: Addition, site: str) -> list[str]:
-        """Write what an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+    def _records(self, item: Addition, site: str, records: Mapping[str, bytes]) -> list[str]:
+        """Write what an installer adds to .dist-info, except RECORD."""
         dist_info = item.manifest.dist_info
-        files: dict[str, bytes] = {"INSTALLER": INSTALLER}
-        if item.direct_url is not None:
-            files["direct_url.json"] = json.dumps(item.direct_url, sort_keys=True).encode()
-        elif item.provenance is not None:
-            files["provenance_url.json"] = json.dumps(item.provenance, sort_keys=True).encode()
-        if item.requested:
-            files["REQUESTED"] = b""
         start = f"{site}/" if site else ""
         lines = []
-        for name, content in files.items():
+        for name, content in records.items():
             shown = f"{dist_info}/{name}"
             self._write(start + shown, content)
             lines.append(render_line(shown, content))
@@ -364,6 +601,35 @@ class Staging:
         self.linker.make_folder(f"{self.root}/{path[: path.rfind('/') + 1]}")
 
 
+def record_files(item: Addition) -> Mapping[str, bytes]:
+    """What an installer adds to .dist-info, except RECORD (D4, D5, PEP 710)."""
+    if item.records is not None:
+        return item.records
+    return records_of(item.provenance, item.direct_url, requested=item.requested)
+
+
+def records_of(
+    provenance: Mapping[str, Any] | None, direct_url: Mapping[str, Any] | None, *, requested: bool
+) -> dict[str, bytes]:
+    """The same of the parts; also for ready copies, which have these files ahead of time."""
+    files: dict[str, bytes] = {"INSTALLER": INSTALLER}
+    if direct_url is not None:
+        files["direct_url.json"] = json.dumps(direct_url, sort_keys=True).encode()
+    elif provenance is not None:
+        files["provenance_url.json"] = json.dumps(provenance, sort_keys=True).encode()
+    if requested:
+        files["REQUESTED"] = b""
+    return files
+
+
+def sha256_of_file(path: str) -> str:
+    """As a manifest has it."""
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sha256_of(content: bytes) -> str:
     """As a manifest has it."""
     import hashlib
@@ -377,6 +643,12 @@ def read_additions(
     """The additions in normalized-name order, or the first whose manifest cannot be read."""
     found: list[Addition] = []
     for item in sorted(items, key=lambda item: str(item["name"])):
+        if item.get("ready"):
+            try:
+                found.append(Addition(item, *from_note(item), read_bytecode(item, None)))
+            except BytecodeError as error:
+                return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
+            continue
         try:
             with open(item["manifest"], "rb") as file:
                 data = file.read()
@@ -389,5 +661,8 @@ def read_additions(
             return found, TreeDamagedError(item["sha256"], item["manifest"], str(error))
         except (PkgcError, ValueError, TypeError, KeyError, IndexError) as error:
             return found, TreeDamagedError(item["sha256"], item["manifest"], f"cannot be read: {error}")
-        found.append(Addition(item, manifest))
+        try:
+            found.append(Addition(item, manifest, bytecode=read_bytecode(item, data)))
+        except BytecodeError as error:
+            return found, TreeDamagedError(item["sha256"], item["bytecode"], str(error), bytecode=True)
     return found, None

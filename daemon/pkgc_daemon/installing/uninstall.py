@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pkgc_daemon.environments.records import NO_PERMISSION
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.installing.claims import may_own
 from pkgc_daemon.installing.layout import Layout
 from pkgc_daemon.installing.records import read_record
 
@@ -58,8 +59,14 @@ def owned_files(layout: Layout, dist_info: str) -> dict[str, str] | None:
     return found
 
 
-def each_kept(layout: Layout, leaving: Iterable[Leaving]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(project, its files with hashes) of every distribution in the environment that is not leaving."""
+def each_kept(
+    layout: Layout, leaving: Iterable[Leaving], about: frozenset[str] | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """(project, its files with hashes) of every distribution in the environment that is not leaving.
+
+    Args:
+        about: `claims.claims_of` paths: distributions that have none of them may be left out.
+    """
     gone = {item.dist_info for item in leaving}
     for site in layout.sites:
         try:
@@ -70,7 +77,7 @@ def each_kept(layout: Layout, leaving: Iterable[Leaving]) -> Iterator[tuple[str,
             if not folder.endswith((".dist-info", ".egg-info")):
                 continue
             dist_info = f"{site}/{folder}" if site else folder
-            if dist_info in gone:
+            if dist_info in gone or (about is not None and not may_own(layout, dist_info, about)):
                 continue
             project = folder.partition("-")[0].removesuffix(".egg")
             try:
@@ -81,10 +88,12 @@ def each_kept(layout: Layout, leaving: Iterable[Leaving]) -> Iterator[tuple[str,
             yield re.sub(r"[-_.]+", "-", project).lower(), files
 
 
-def owners_of(layout: Layout, leaving: Iterable[Leaving]) -> dict[str, Owner]:
-    """Path -> owner, over every distribution in the environment that is not leaving."""
+def owners_of(
+    layout: Layout, leaving: Iterable[Leaving], about: frozenset[str] | None = None
+) -> dict[str, Owner]:
+    """Path -> owner, over every distribution in the environment that is not leaving; see `each_kept`."""
     found: dict[str, Owner] = {}
-    for name, files in each_kept(layout, leaving):
+    for name, files in each_kept(layout, leaving, about):
         for path, digest in files.items():
             other = found.get(path)
             # Of several owners, the one whose file it should be: the later name wins.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 #: RFC 9111, 1.2.2: the largest delta that has to be understood.
@@ -84,6 +83,8 @@ def _seconds(text: str | None) -> float:
 def _date(text: str | None) -> float | None:
     if not text:
         return None
+    from email.utils import parsedate_to_datetime  # loads much, and few calls need it
+
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):

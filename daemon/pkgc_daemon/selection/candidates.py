@@ -84,6 +84,8 @@ class Choice:
     rejected: tuple[Rejected, ...] = ()
     advertised: frozenset[Digest] = frozenset()
     """Every digest advertised for files of the wanted version by the sources that serve it."""
+    fresh_until: float = 0.0
+    """Unix seconds until which the pages say the same without being asked; 0: unknown."""
 
 
 class StoredChoice(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -92,10 +92,13 @@ class _Offer:
     notes: list[str] = field(default_factory=list)
     oldest: float = float("inf")
     """When the least recent of the pages was asked for."""
+    fresh_until: float = float("inf")
+    """Until when all that was asked need not be asked again."""
 
     async def add(self, source: Source, answer: Answer, query: _Query) -> None:
         """Take in what `source` said."""
         page = answer.page
+        self.fresh_until = min(self.fresh_until, answer.fresh_until)
         if page is None:
             return
         self.oldest = min(self.oldest, answer.validated_at)
@@ -184,7 +187,7 @@ class Selector:
             raise await _off_loop(partial(_failure, query, offer, choice))
         for error in offer.errors:
             reporter.warning(f"{error.message}; {wanted} was found elsewhere", "index-skipped")
-        return choice
+        return choice if offer.errors else replace(choice, fresh_until=offer.fresh_until)
 
     async def _gather(
         self, query: _Query, mode: Mode, since: float, everywhere: bool
@@ -250,6 +253,7 @@ class Selector:
             offer.asked += one.asked
             offer.notes += one.notes
             offer.oldest = min(offer.oldest, one.oldest)
+            offer.fresh_until = min(offer.fresh_until, one.fresh_until)
             if isinstance(result, PkgcError):
                 offer.errors.append(result)
             elif isinstance(result, BaseException):
@@ -277,6 +281,7 @@ class Selector:
                     self._warned.clear()
                 self._warned[index] = since
                 query.reporter.warning(f"{error.message}; it is left out", "index-skipped")
+            offer.fresh_until = 0.0
             return False
         await offer.add(source, answer, query)
         return answer.page is not None
@@ -302,7 +307,7 @@ class Selector:
             page = await self._of_project(location, answer.page, query.wanted.name)
             if page is None:
                 offer.oldest = min(offer.oldest, answer.validated_at)
-            answer = Answer(page, answer.validated_at)
+            answer = Answer(page, answer.validated_at, answer.fresh_until)
         await offer.add(source, answer, query)
 
     async def _of_project(self, location: str, page: ProjectPage, project: str) -> ProjectPage | None:

@@ -50,6 +50,8 @@ class Answer(NamedTuple):
     """None: the index does not have the project (404)."""
     validated_at: float
     """Unix seconds at which the request that confirmed the page was sent; 0: unknown, from the store."""
+    fresh_until: float = 0.0
+    """Unix seconds until which the index need not be asked again."""
 
 
 @dataclass(slots=True)
@@ -130,6 +132,8 @@ class IndexClient:
         self._saves: dict[str, asyncio.Task[None]] = {}
         self._save_now = asyncio.Event()
         self._warned: dict[tuple[str, str], float] = {}
+        self.generation = 0
+        """Changes with every page that is received, loaded or given up."""
 
     @property
     def read_folder(self) -> ReadFolder:
@@ -244,7 +248,7 @@ class IndexClient:
             held = self._held.get(place.key)
             if held is not None and self._good(held, validate, at_least):
                 self._held.move_to_end(place.key)
-                return Answer(held.page, held.validated_at)
+                return Answer(held.page, held.validated_at, held.fresh_until)
             flight = self._flights.get(place.key)
             if flight is None or (validate and flight.started < at_least):
                 flight = self._start(place, options, reporter, validate=validate)
@@ -296,7 +300,7 @@ class IndexClient:
             if held is not None:
                 self._hold(place.key, held)
         if held is not None and not validate and held.fresh_until > self._clock():
-            return Answer(held.page, held.validated_at)
+            return Answer(held.page, held.validated_at, held.fresh_until)
         headers = {"accept": ACCEPT}
         if validate:
             # Caches on the way must ask the origin as well (RFC 9111, 5.2.1.4).
@@ -322,6 +326,7 @@ class IndexClient:
             held.fresh_until, held.validated_at = verdict.fresh_until, max(held.validated_at, sent)
             self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until))
             return Answer(held.page, held.validated_at)
+        self.generation += 1
         if response.status in (404, 410):
             self._forget(place.key, held, reporter)
             return Answer(None, sent)
@@ -389,6 +394,7 @@ class IndexClient:
         return _Held(page, saved.etag, saved.last_modified, saved.fresh_until, 0.0, saved.answered_by)
 
     def _hold(self, key: str, held: _Held) -> None:
+        self.generation += 1
         self._drop(key)
         if held.page.weight > self._memory:
             return
@@ -400,6 +406,7 @@ class IndexClient:
     def _drop(self, key: str) -> None:
         held = self._held.pop(key, None)
         if held is not None:
+            self.generation += 1
             self._weight -= held.page.weight
 
     def _warn(self, page: ProjectPage, reporter: Reporter) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pkgc_daemon.inputs.given import RequirementsInput
+from pkgc_daemon.installing.staging import records_of
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.vocabulary import Digest, IndexOptions, Interpreter, Origin, Tree, Wanted, settings_key
 
@@ -34,6 +35,9 @@ class Obtained:
     """The map of direct_url.json, for a direct reference (PEP 610)."""
     settings: Settings = ()
     """Those that it was built with."""
+    right_until: float = 0.0
+    """The same is right again until then (Unix seconds), while neither store nor index pages change."""
+    _rendered: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def version(self) -> str:
@@ -41,6 +45,21 @@ class Obtained:
         return self.tree.manifest.version
 
     def provenance(self) -> dict[str, Any] | None:
+        """What `_provenance` makes, once."""
+        if "provenance" not in self._rendered:
+            self._rendered["provenance"] = self._provenance()
+        rendered: dict[str, Any] | None = self._rendered["provenance"]
+        return rendered
+
+    def records(self) -> dict[str, bytes]:
+        """The files of .dist-info that say where it came from, made once."""
+        if "records" not in self._rendered:
+            made = records_of(self.provenance(), self.direct_url, requested=True)
+            self._rendered["records"] = made
+        rendered: dict[str, bytes] = self._rendered["records"]
+        return rendered
+
+    def _provenance(self) -> dict[str, Any] | None:
         """The map of provenance_url.json (PEP 710), with the index in an object of our own.
 
         None for a direct reference, and when nobody knows where the bytes came from (then no record is
@@ -48,20 +67,34 @@ class Obtained:
         """
         if self.origin is None or self.direct_url is not None:
             return None
-        hashes = {digest.algorithm: digest.hex for digest in sorted(self.digests)}
-        if not self.built:
-            hashes["sha256"] = self.tree.sha256
-        record: dict[str, Any] = {"url": redact(self.origin.url), "archive_info": {"hashes": hashes}}
-        own: dict[str, Any] = {}
-        if self.origin.index is not None:
-            own = {"index": redact(self.origin.index), "kind": self.origin.kind}
-        elif self.origin.kind in ("url", "path"):  # the right bytes, which came by a direct reference once
-            own = {"kind": self.origin.kind}
-        if self.built:
-            own["built"] = True
-            if self.settings:
-                own["settings"] = settings_key(self.settings)
-        return record | {"pkgc": own} if own else record
+        return provenance_of(
+            self.origin, self.digests, self.tree.sha256, built=self.built, settings=self.settings
+        )
+
+
+def provenance_of(
+    origin: Origin,
+    digests: frozenset[Digest],
+    sha256: str,
+    *,
+    built: bool = False,
+    settings: Settings = (),
+) -> dict[str, Any]:
+    """See `Obtained.provenance`; `digests` are of what `origin` names, `sha256` is of the wheel."""
+    hashes = {digest.algorithm: digest.hex for digest in sorted(digests)}
+    if not built:
+        hashes["sha256"] = sha256
+    record: dict[str, Any] = {"url": redact(origin.url), "archive_info": {"hashes": hashes}}
+    own: dict[str, Any] = {}
+    if origin.index is not None:
+        own = {"index": redact(origin.index), "kind": origin.kind}
+    elif origin.kind in ("url", "path"):  # the right bytes, which came by a direct reference once
+        own = {"kind": origin.kind}
+    if built:
+        own["built"] = True
+        if settings:
+            own["settings"] = settings_key(settings)
+    return record | {"pkgc": own} if own else record
 
 
 @dataclass(frozen=True, slots=True)

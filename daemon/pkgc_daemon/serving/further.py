@@ -11,9 +11,11 @@ from collections.abc import Mapping
 VARIABLES: Mapping[str, str] = {
     "PKGC_SOCKET": "Socket of the daemon.",
     "PKGC_CACHE_DIR": "Directory of the cache.",
+    "PKGC_BYTECODE": "`off`: no bytecode is kept in the cache. Default: `auto`.",
     "PKGC_CACHE_MAX_SIZE": "Size to which an idle daemon shrinks the cache. Default: it does not.",
     "PKGC_CONFIG": "The configuration file, instead of config.toml in its usual place.",
     "PKGC_IDLE_EXIT": "Seconds without a client after which a daemon that was started by need goes away.",
+    "PKGC_READY_COPIES": "0: nothing is copied ahead for the next environment. Default: 1.",
     "PKGC_UNPACK_PROCESSES": "Processes that unpack wheels; 0: threads. Default: the processors, at most 4.",
     "PKGC_TRUSTED_HOST": "Hosts whose certificate is not checked, separated by blanks.",
     "PKGC_CERT": "PEM bundle to trust instead of the system's; else SSL_CERT_FILE.",
@@ -31,6 +33,12 @@ CONFIG_ONLY: Mapping[str, str] = {
     "cert": "PEM bundle to trust instead of the system's (`PKGC_CERT`, `SSL_CERT_FILE`).",
     "client-cert": "PEM file with certificate and key to show to servers (`PKGC_CLIENT_CERT`).",
     "cache.max-size": 'Size to which an idle daemon shrinks the cache, as "20GB" (`PKGC_CACHE_MAX_SIZE`).',
+    "cache.bytecode": (
+        '"auto": what is installed again is compiled once for all environments; "off": not (`PKGC_BYTECODE`).'
+    ),
+    "cache.ready-copies": (
+        "`false`: nothing is copied ahead for the next environment (`PKGC_READY_COPIES`)."
+    ),
     "network.concurrent-downloads": "How many files are downloaded at once.",
     "network.concurrent-per-host": "How many of them from one host.",
     "network.connect-timeout": "Seconds until a connection must stand.",

@@ -58,6 +58,10 @@ class World:
         self._env = env
         self._force_client = force_client
 
+    def acts_here(self, verb: str) -> bool:
+        """Whether the daemon does `verb` itself, not the client."""
+        return not self._force_client and actor(verb, self._peer.kind) == "daemon"
+
     @property
     def identity(self) -> str:
         """Whose work may be shared: '' for all clients in the daemon's own world; any other is alone.

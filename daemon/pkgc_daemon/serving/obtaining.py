@@ -8,6 +8,7 @@ followed by the next.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -49,6 +50,7 @@ from .attempts import (
 from .buildable import Buildable, Built
 from .builds import Builder
 from .elsewhere import check_url
+from .preparing import Copies
 
 
 def is_source_archive(filename: str) -> bool:
@@ -226,8 +228,13 @@ class Obtainer:
             raise placed(nothing_listed(wanted, choice, asking.interpreter), wanted)
         return choice
 
-    async def obtain(self, wanted: Wanted, asking: Asking, reporter: Reporter) -> Obtained:
+    async def obtain(
+        self, wanted: Wanted, asking: Asking, reporter: Reporter, copies: Copies | None = None
+    ) -> Obtained:
         """The Tree of `wanted`.
+
+        Args:
+            copies: what is unpacked for this call is laid out for it, too.
 
         Raises:
             PkgcError: no candidate, none with an allowed hash, or it could not be had.
@@ -243,7 +250,7 @@ class Obtainer:
                 unfit = error  # the lock may allow another file, which the page names
                 obtained = None
             if obtained is not None:
-                return obtained
+                return replace(obtained, right_until=0.0 if obtained.built else math.inf)
         try:
             choice = await self._choice(wanted, asking, reporter)
         except PkgcError as error:
@@ -264,7 +271,17 @@ class Obtainer:
                     )
                     return obtained
             raise
-        return await self._try_candidates(wanted, choice, asking, reporter)
+        obtained = await self._try_candidates(wanted, choice, asking, reporter, copies)
+        first = choice.candidates[0]
+        plain = obtained.came_from == "store" and not obtained.built and wanted.source is None
+        if (
+            plain
+            and unfit is None
+            and first.yanked is None
+            and obtained.tree.sha256 in {one.hex for one in first.hashes if one.algorithm == "sha256"}
+        ):
+            return replace(obtained, right_until=choice.fresh_until)
+        return obtained
 
     async def _from_store(
         self, wanted: Wanted, digest: Digest, filename: str, asking: Asking, reporter: Reporter
@@ -330,7 +347,7 @@ class Obtainer:
         return Served(advertised, frozenset(candidate.origin for candidate in choice.candidates))
 
     async def _try_candidates(
-        self, wanted: Wanted, choice: Choice, asking: Asking, reporter: Reporter
+        self, wanted: Wanted, choice: Choice, asking: Asking, reporter: Reporter, copies: Copies | None
     ) -> Obtained:
         """The first candidate that can be had and is right.
 
@@ -347,7 +364,7 @@ class Obtainer:
                 attempts.lines.append(f"and {len(waiting) + 1} more files that were not tried")
                 break
             try:
-                return await self._try(wanted, candidate, asking, attempts, reporter)
+                return await self._try(wanted, candidate, asking, attempts, reporter, copies)
             except PkgcError as error:
                 attempts.add(candidate, error)
                 reporter.detail(f"{candidate.filename}: {error.message}")
@@ -370,6 +387,7 @@ class Obtainer:
         asking: Asking,
         attempts: Attempts,
         reporter: Reporter,
+        copies: Copies | None,
     ) -> Obtained:
         artifact = await self._known(wanted, candidate, asking, reporter)
         came_from: CameFrom = "store"
@@ -397,7 +415,8 @@ class Obtainer:
         if candidate.is_sdist:
             obtained = await self._built(wanted, artifact, candidate.filename, origin, asking)
         else:
-            tree = await self._store.ensure_tree(artifact, candidate.filename)
+            laying = copies.laying(artifact, origin) if copies is not None else None
+            tree = await self._store.ensure_tree(artifact, candidate.filename, laying)
             obtained = Obtained(wanted, tree, origin, came_from, artifact.digests)
         if came_from == "network":
             await self._store.record_origin(artifact.sha256, candidate.origin, candidate.filename)
@@ -523,17 +542,19 @@ class Obtainer:
     async def _fetch(
         self, wanted: Wanted, candidate: Candidate, asking: Asking, reporter: Reporter
     ) -> Artifact:
+        sha256 = next((one.hex for one in candidate.hashes if one.algorithm == "sha256"), None)
         try:
-            return await self._fetcher.fetch(
-                candidate.url,
-                allowed=wanted.hashes,
-                advertised=candidate.hashes,
-                size=candidate.size,
-                exact_size=candidate.exact_size,
-                filename=candidate.filename,
-                options=asking.options,
-                reporter=reporter,
-            )
+            with self._store.offered(sha256, candidate.origin, candidate.filename):
+                return await self._fetcher.fetch(
+                    candidate.url,
+                    allowed=wanted.hashes,
+                    advertised=candidate.hashes,
+                    size=candidate.size,
+                    exact_size=candidate.exact_size,
+                    filename=candidate.filename,
+                    options=asking.options,
+                    reporter=reporter,
+                )
         except PkgcError as error:
             if error.code != "advertised-hash-mismatch" or wanted.source is None:
                 raise

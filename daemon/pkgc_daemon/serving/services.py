@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pkgc_daemon.environments.watched import watched_count
 from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.fetching.directurls import DirectUrls
 from pkgc_daemon.fetching.flights import Fetcher, FetchLimits
 from pkgc_daemon.fetching.patience import PatienceLimits
 from pkgc_daemon.fetching.texts import Texts
 from pkgc_daemon.fetching.transport import Transport
-from pkgc_daemon.inputs.config import Config, parse_config, parse_size
+from pkgc_daemon.inputs.config import BYTECODE, Config, parse_config, parse_size
 from pkgc_daemon.inputs.given import Lock
 from pkgc_daemon.selection.choose import Selector
 from pkgc_daemon.selection.indexes import IndexClient
@@ -38,9 +39,11 @@ from .hostcalls import World
 from .log import event
 from .obtaining import Obtainer
 from .reading import LockReader
+from .recalling import Recall
 from .session import Session
 from .targets import Targets
 from .turns import Turns
+from .watches import Watches
 
 if TYPE_CHECKING:
     from .server import Server
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
 HANDS = 32
 #: Seconds between two looks whether what was published can be made durable while nobody waits.
 CHECKPOINT_PERIOD = 10.0
+#: Seconds for which work that nobody waits for is put off.
+LATER = 0.05
+#: Looks, 20 ms apart, for which unpackers and the HTTP library wait while a first call runs.
+FIRST_CALL = 15
 #: Seconds between two attempts at a cache that another daemon holds.
 LOCK_POLL = 0.05
 #: Seconds that a daemon which is leaving has to give the cache back: more than it takes to drain.
@@ -69,6 +76,7 @@ class Services:
         self.reader = LockReader()
         self.targets = Targets(store)
         self.turns = Turns()
+        self.watches = Watches(self.executor, self._is_idle)
         self._lock = lock
         self._transport = transport
         self._indexes = IndexClient(transport, store)
@@ -91,6 +99,7 @@ class Services:
             timeout=config.build.get("timeout"),
         )
         self.obtainer = Obtainer(store, self._selector, self._fetcher, direct_urls, self.builder)
+        self.recall = Recall(store, self._indexes, transport.identity)
         self.direct = DirectSources(store, direct_urls, self.builder)
         self.builder.connect(self._obtain_for_build)
         self.noted: dict[str, Lock] = {}
@@ -99,6 +108,8 @@ class Services:
         self._socket = Path()
         self._configs: dict[str, tuple[bytes, Config]] = {}
         self._max_size = cache_limit(config)
+        store.bytecode.enabled = keeps_bytecode(config)
+        store.ready.enabled = has_ready_copies(config)
 
     async def _obtain_for_build(self, wanted: Wanted, asking: Asking) -> Obtained:
         """The tree of a build requirement: by the same ways as everything else."""
@@ -154,6 +165,7 @@ class Services:
         await self._indexes.close()
         await self._transport.close()
         await asyncio.to_thread(self.executor.shutdown)
+        self.watches.close()
         await self.store.close()  # releases the cache's lock at last
 
     def announce(self, socket: Path) -> None:
@@ -179,22 +191,40 @@ class Services:
         return await run(self, session, request)
 
     async def background(self) -> None:
-        """What is done while nobody waits: load what the first call would load."""
+        """What is done while nobody waits: load what calls would load."""
         await asyncio.sleep(0)
         from . import commands
 
-        self.store.workers.start()
         await asyncio.to_thread(commands.warm_up)  # typer and the renderers: tens of milliseconds
+        self.watches.open()
+        # The call for which the daemon was started may need neither, and would share two cores with both.
+        for _ in range(FIRST_CALL):
+            await asyncio.sleep(0.02)
+            if self._is_idle():
+                break
+        self.store.workers.start()
+        await asyncio.to_thread(self._transport.load)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.watches.run())
+            group.create_task(self._keep_house())
+            group.create_task(self.store.ready.refill(self._is_idle))
+            group.create_task(self.store.bytecode.run(self._is_idle))
 
+    async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(CHECKPOINT_PERIOD)
-            if self._server is not None and not self._server.running:
+            await self.watches.tidy()
+            if self._is_idle():
                 try:
                     await self.store.checkpoint()
                     if self._max_size is not None:
                         await self.store.shrink(self._max_size)
                 except Exception as error:  # a full disk must not end the daemon
                     event("checkpoint-failed", logging.ERROR, exc=error)
+
+    def _is_idle(self) -> bool:
+        """Whether no call runs."""
+        return self._server is None or not self._server.running
 
     async def config(self, world: World, path: str) -> Config:
         """The client's config.toml, parsed once per content.
@@ -214,6 +244,10 @@ class Services:
             self._configs.clear()
         self._configs[path] = (digest, config)
         return config
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do `work`, which nobody waits for, when the answers that are under way have been sent."""
+        asyncio.get_running_loop().call_later(LATER, work)
 
     async def prepare(self, options: IndexOptions) -> None:
         """Read the credentials and certificates that `options` name: cached pages are kept apart by them.
@@ -243,6 +277,8 @@ class Services:
             "calls": {"running": server.running, "served": server.served},
             "refused": dict(server.refused),
             "filesystem": self.store.filesystem,
+            "ready": self.store.ready.size(),
+            "watched": watched_count(),
             "rss_bytes": await asyncio.to_thread(_memory),
         }
 
@@ -266,6 +302,32 @@ def cache_limit(config: Config) -> int | None:
         return parse_size(given)
     except ValueError as error:
         raise InputError("invalid-variable", f"PKGC_CACHE_MAX_SIZE: {error}") from error
+
+
+def keeps_bytecode(config: Config) -> bool:
+    """Whether bytecode of trees is kept in the cache.
+
+    Raises:
+        InputError: `invalid-variable`.
+    """
+    given = os.environ.get("PKGC_BYTECODE") or config.cache.get("bytecode", "auto")
+    if given not in BYTECODE:
+        raise InputError("invalid-variable", f"PKGC_BYTECODE: must be one of {', '.join(BYTECODE)}")
+    return bool(given != "off")
+
+
+def has_ready_copies(config: Config) -> bool:
+    """Whether copies are prepared for the next environment.
+
+    Raises:
+        InputError: `invalid-variable`.
+    """
+    given = os.environ.get("PKGC_READY_COPIES")
+    if not given:
+        return bool(config.cache.get("ready-copies", True))
+    if given not in ("0", "1"):
+        raise InputError("invalid-variable", f"PKGC_READY_COPIES must be 0 or 1, not {given!r}")
+    return given == "1"
 
 
 def fetch_limits(network: Mapping[str, Any]) -> FetchLimits:

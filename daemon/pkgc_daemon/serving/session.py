@@ -21,6 +21,7 @@ from pkgc_protocol import (
     __version__,
     encode,
 )
+from pkgc_protocol.frames import load_msgpack
 
 from .hostcalls import Report
 from .log import event
@@ -38,6 +39,8 @@ FAREWELL_TIMEOUT = 600.0
 QUOTED = 200
 
 Message = dict[str, Any]
+
+load_msgpack()
 
 
 class Refusal(Exception):

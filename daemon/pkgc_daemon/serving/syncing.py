@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
-from pkgc_daemon.environments.scan import installed_from_wire
+from pkgc_daemon.environments.watched import installed_from_wire
 from pkgc_daemon.errors import EXIT_FAILED, PkgcError
 from pkgc_daemon.installing.plan import Served, make_plan
 from pkgc_daemon.redaction import redact
@@ -14,11 +15,13 @@ from pkgc_daemon.vocabulary import Add, DirectorySource, Installed, Origin, Plan
 
 from .asking import Asking, CameFrom, Obtained
 from .attempts import NOT_SERVED
+from .bytecode import compile_trees, kept_bytecode, want_bytecode, without_bytecode
 from .calls import FetchCall, SyncCall
 from .context import Context
 from .direct import expected_version
 from .locking import Asked, look_at, read_lock
 from .output import InstalledPackage, RemovedPackage, SyncResult
+from .preparing import Copies, prepare
 from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
@@ -73,13 +76,21 @@ async def sync(context: Context, call: SyncCall) -> int:
             return await _only_say(context, call, target, plan, asked, scan, clock)
         if plan.is_noop and target.exists and not (call.compile_bytecode or call.strict):
             await remember_requests(context, target, asked, plan, {})
+            if context.world.acts_here("scan_environment"):
+                context.services.watches.want(_scan_args(target))
             _report(context, call, plan, {}, {}, clock)
             return 0
         target.check_writable()
         with ExitStack() as leases:
-            obtained = await _obtain(context, plan.add, asked, leases)
+            copies = await prepare(context, call, target, plan)
+            # Not before the answer is sent: a thread that removes things would only be in its way.
+            leases.callback(context.services.later, copies.discard)
+            obtained = await _obtain(context, plan.add, asked, leases, copies)
             clock.lap("fetch")
-            result = await _apply(context, call, target, scan.get("fingerprint"), plan, obtained, robbed)
+            await compile_trees(context, call, target, obtained)
+            clock.lap("compile")
+            fingerprint = scan.get("fingerprint")
+            result = await _apply(context, call, target, fingerprint, plan, obtained, robbed, copies)
             clock.lap("install")
         if result["status"] == "done":
             for warning in result.get("warnings", ()):
@@ -87,11 +98,17 @@ async def sync(context: Context, call: SyncCall) -> int:
             if not target.exists:
                 output.say(f"Created {call.venv} with Python {target.interpreter.version}")
             await remember_requests(context, target, asked, plan, obtained)
+            if target.exists and context.world.acts_here("scan_environment"):
+                context.services.watches.want(_scan_args(target), changed=True)
             _report(context, call, plan, obtained, result, clock, target_existed=target.exists)
             return 0
         if result["status"] == "reinstall":
             output.detail(f"reinstalling what shares files with a removed package: {result['names']}")
             robbed.update(result["names"])
+        elif result["status"] == "damaged" and result.get("bytecode"):
+            # Compiled again, or where it is installed: bytecode is no reason to fail.
+            output.detail(f"bytecode in the cache is put away: {result['path']}: {result['detail']}")
+            await context.services.store.bytecode.drop(result["sha256"])
         elif result["status"] == "damaged":
             whose = next((str(o.wanted) for o in obtained.values() if o.tree.sha256 == result["sha256"]), "")
             if result["sha256"] in healed:
@@ -124,15 +141,16 @@ async def sync(context: Context, call: SyncCall) -> int:
 async def _scan(context: Context, target: Target) -> Mapping[str, Any]:
     if not target.exists:
         return {"fingerprint": None, "distributions": [], "interrupted": False, "seeded": False}
+    return await context.world.do("scan_environment", _scan_args(target))
+
+
+def _scan_args(target: Target) -> dict[str, Any]:
     paths = target.interpreter.paths
-    return await context.world.do(
-        "scan_environment",
-        {
-            "prefix": target.interpreter.prefix,
-            "purelib": paths["purelib"],
-            "platlib": paths["platlib"],
-        },
-    )
+    return {
+        "prefix": target.interpreter.prefix,
+        "purelib": paths["purelib"],
+        "platlib": paths["platlib"],
+    }
 
 
 async def _served(
@@ -172,9 +190,13 @@ async def _served(
 
 
 async def _obtain(
-    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack
+    context: Context, adds: Sequence[Add], asked: Asked, leases: ExitStack, copies: Copies | None = None
 ) -> dict[str, Obtained]:
     services = context.services
+    if adds:
+        await services.prepare(asked.asking.options)
+    known = services.recall.recall(asked.lock, asked.asking, [add.wanted for add in adds])
+    leases.enter_context(services.store.lease(one.tree.sha256 for one in known.values()))
 
     async def one(wanted: Wanted) -> Obtained:
         obtained = asked.obtained.get(wanted.name)
@@ -182,14 +204,30 @@ async def _obtain(
             state = asked.states[wanted.name]
             obtained = await services.direct.obtain(wanted, state, asked.asking, context.output)
         elif obtained is None:
-            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output)
+            obtained = await services.obtainer.obtain(wanted, asked.asking, context.output, copies)
         leases.enter_context(services.store.lease([obtained.tree.sha256]))
+        if copies is not None:
+            await copies.provide([obtained])
         return obtained
 
-    if adds:
-        await services.prepare(asked.asking.options)
-    found = await together(one(add.wanted) for add in adds)
-    return {obtained.wanted.name: obtained for obtained in found}
+    missing = [add.wanted for add in adds if id(add.wanted) not in known]
+
+    async def provide() -> list[Obtained]:
+        if copies is not None:
+            await copies.provide(known.values())
+        return []
+
+    async def fetch() -> list[Obtained]:
+        return await together(one(wanted) for wanted in missing)
+
+    fetched, _ = await together((fetch(), provide()))
+    if missing:
+        services.recall.keep(asked.lock, asked.asking, fetched)
+        known |= {id(obtained.wanted): obtained for obtained in fetched}
+        # In the order of the plan, whoever had it.
+        by_name = {obtained.wanted.name: obtained for obtained in known.values()}
+        return {add.wanted.name: by_name[add.wanted.name] for add in adds}
+    return {add.wanted.name: known[id(add.wanted)] for add in adds}
 
 
 async def _apply(
@@ -200,11 +238,13 @@ async def _apply(
     plan: Plan,
     obtained: Mapping[str, Obtained],
     settled: Iterable[str] = (),
+    copies: Copies | None = None,
     *,
     only_check: bool = False,
 ) -> dict[str, Any]:
     store = context.services.store
     removals = [*plan.remove]
+    compiled = {} if only_check else kept_bytecode(context, call, target, obtained)
     args: dict[str, Any] = {
         "venv": target.venv,
         "fingerprint": fingerprint,
@@ -225,6 +265,9 @@ async def _apply(
                 "sha256": one.tree.sha256,
                 "provenance": one.provenance(),
                 "direct_url": one.direct_url,
+                "ready": copies.found(one.tree.sha256) if copies is not None else None,
+                "bytecode": compiled.get(one.wanted.name) if without_bytecode(one, copies) else None,
+                "records": one.records() if context.world.is_own else None,
                 "requested": True,
             }
             for one in obtained.values()
@@ -260,9 +303,13 @@ async def _apply(
 
     show(None)
     try:
-        return await context.services.turns.apply(context.world, args, report, waiting)
+        result = await context.services.turns.apply(context.world, args, report, waiting)
     finally:
         output.finished(key)
+    if copies is not None and result["status"] == "done":
+        context.services.later(partial(copies.want_more, obtained))
+        want_bytecode(context, call, target, obtained)
+    return result
 
 
 async def _only_say(

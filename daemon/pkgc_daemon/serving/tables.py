@@ -107,15 +107,15 @@ def render_cache_verify(data: Data, style: Style) -> str:
     """``pkgc cache verify``: what was checked, and a line per damaged thing.
 
     `data`: as `store.upkeep.verify` makes it: ``{"artifacts": int, "trees": int, "bytes": int, "fixed": int,
-    "damaged": [{"kind": "artifact" | "tree", "sha256": hex, "filename": str, "problem": str}]}``, and perhaps
-    ``"seconds": float``.
+    "damaged": [{"kind": "artifact" | "tree" | "bytecode", "sha256": hex, "filename": str, "problem": str}]}``
+    and perhaps ``"seconds": float``.
     """
     what = f"{plural(data['artifacts'], 'file')} and {plural(data['trees'], 'unpacked wheel')}"
     took = f" in {format_duration(data['seconds'])}" if "seconds" in data else ""
     lines = [f"Verified {what} ({format_bytes(data['bytes'])}){took}"]
     for one in data["damaged"]:
         name = _text(one.get("filename")) or f"sha256:{_text(one['sha256'])}"
-        kind = "unpacked " if one["kind"] == "tree" else ""
+        kind = {"tree": "unpacked ", "bytecode": "bytecode of "}.get(one["kind"], "")
         lines.append(f" {style('red', '!')} {kind}{name}: {_text(one['problem'])}")
     if not data["damaged"]:
         lines.append("No damage found")

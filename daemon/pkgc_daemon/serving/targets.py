@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pkgc_daemon.environments.interpreter import interpreter_from_wire
+from pkgc_daemon.environments.shapes import moved
 from pkgc_daemon.environments.target import check_target
 from pkgc_daemon.errors import InputError, PkgcError
 from pkgc_daemon.store.store import Store
@@ -61,6 +63,8 @@ class Targets:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._memory: OrderedDict[str, tuple[Mapping[str, Any], Interpreter]] = OrderedDict()
+        self._shapes: OrderedDict[str | None, Mapping[str, Any]] = OrderedDict()
+        """Shape and interpreter -> what an environment of that kind told of itself."""
 
     async def target(
         self, world: World, venv: str, request: str | None, env: Mapping[str, str], cwd: str
@@ -93,7 +97,7 @@ class Targets:
                 f"{venv} is not a virtual environment: it has no bin/python",
                 hint="remove it, or name another directory with --venv",
             )
-        wire, interpreter = await self._probe(world, place["python"], place["key"])
+        wire, interpreter = await self._of_environment(world, path, place)
         if place["kind"] == "other" and interpreter.is_virtual:
             raise InputError(
                 "not-an-environment",
@@ -104,6 +108,27 @@ class Targets:
         if request is not None:
             await self._agree(world, interpreter, venv, request, env, cwd)
         return Target(path, True, interpreter, wire, None, refused, real)
+
+    async def _of_environment(
+        self, world: World, venv: str, place: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Interpreter]:
+        """The interpreter of an environment: remembered, told by another one of the same shape, or asked."""
+        key, shape = place["key"], place.get("shape")
+        name = json.dumps(key)
+        like = json.dumps([shape, os.path.basename(place["python"]), *key[2:10]]) if shape else None
+        if name not in self._memory and like in self._shapes:
+            told = moved(self._shapes[like], venv)
+            if told is not None:
+                known = ({**told, "key": key}, interpreter_from_wire(told))
+                self._keep(name, known)
+                return known
+        wire, interpreter = await self._probe(world, place["python"], key)
+        if like is not None and interpreter.prefix == venv:
+            self._shapes[like] = wire
+            self._shapes.move_to_end(like)
+            while len(self._shapes) > MAX_REMEMBERED:
+                self._shapes.popitem(last=False)
+        return wire, interpreter
 
     async def interpreter(
         self, world: World, request: str | None, env: Mapping[str, str], cwd: str
@@ -154,9 +179,12 @@ class Targets:
                 data = await world.do("probe_interpreter", {"python": python})
                 await self._store.remember_interpreter(json.dumps(data.get("key")), data)
             known = (data, interpreter_from_wire(data))
-            self._memory[name] = known
-            while len(self._memory) > MAX_REMEMBERED:
-                self._memory.popitem(last=False)
+            self._keep(name, known)
         else:
             self._memory.move_to_end(name)
         return known
+
+    def _keep(self, name: str, known: tuple[Mapping[str, Any], Interpreter]) -> None:
+        self._memory[name] = known
+        while len(self._memory) > MAX_REMEMBERED:
+            self._memory.popitem(last=False)

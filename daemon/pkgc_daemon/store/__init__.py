@@ -10,6 +10,8 @@ artifact               chmod 0444; sidecar renamed into place; file        no: r
 alias (other digest)   after the artifact's file is in place, verified     with the catalog
 tree                   unpacked in ``tmp/``; manifest written beside it;   no: row says boot id, synced=0
                        folder renamed into place; memory; catalog row
+bytecode               compiled in ``tmp/``; manifest written beside it;   no: a marker says boot id
+                       marker; folder renamed into place; memory
 index page             written in ``tmp/``, renamed over the old one       never: losing one is no error
 origin, source of a    catalog row; artifact's sidecar renamed             with the catalog
 built wheel
@@ -26,5 +28,6 @@ filesystem, then the rows are marked synced.  A cold sync therefore pays for no 
 the page cache is intact, and an unsynced row of the same boot counts.  After another boot, an artifact or
 tree whose row is not marked synced is *suspect*: it is not served before a full re-hash found it whole.
 The same goes for files that have no row (killed between rename and commit; catalog lost or corrupt): they
-are adopted at the next start from their sidecars, as suspects.  Temporary folders are swept at start.
+are adopted at the next start from their sidecars, as suspects.  Bytecode has no rows: while its marker names
+another boot, all of it is removed at start, and made again.  Temporary folders are swept at start.
 """

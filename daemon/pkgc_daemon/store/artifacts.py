@@ -38,11 +38,13 @@ def publish(
     url: str,
     boot: str,
     source: Origin | None = None,
+    offers: Iterable[tuple[Origin, str]] = (),
 ) -> ArtifactRow:
     """Move the complete, verified file at `path` into the store; see the table in `store`.
 
     Args:
         source: what the file was built of here; then `url` is not where anybody offers it.
+        offers: where it came from, and under which file name, as those say who wanted it.
 
     Raises:
         PkgcError: ``store-io`` or ``disk-full``; ``size-mismatch`` when the file is not `size` bytes long.
@@ -59,6 +61,7 @@ def publish(
         earlier = read_sidecar(layout, sha256)  # of a tree that is still there
         built = ((source, filename),) if source is not None else ()
         origins, sources = (earlier.origins, earlier.sources) if earlier is not None else ((), ())
+        origins = (*dict.fromkeys((*origins, *offers)),)[-_ORIGINS:]
         note = {
             "filename": filename,
             "url": "" if source is not None else url,

@@ -22,8 +22,7 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.selection.filenames import cut_filename, normalize, parse_wheel
 from pkgc_daemon.store.facts import ORIGIN_KINDS, Facts
 from pkgc_daemon.store.filesystem import make_private
-from pkgc_daemon.store.layout import is_sha256
-from pkgc_daemon.store.schema import migrate, trim
+from pkgc_daemon.store.schema import check_numbers, check_texts, is_damage, migrate, trim
 from pkgc_daemon.vocabulary import Digest, Origin
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +31,8 @@ Job = Callable[[sqlite3.Connection], Any]
 
 #: Sources whose word on one digest is remembered, and names of one source: two already disagree.
 _SOURCES_OF_A_FILE, _NAMES_OF_A_SOURCE = 16, 2
+#: Seconds that rows wait for others to be written with.
+_GATHER = 0.05
 
 
 @dataclass(slots=True)
@@ -97,11 +98,15 @@ class Catalog:
         self._names: dict[str, set[str]] = {}
         """Normalized project -> its file names in `_named`."""
         self.facts = Facts(self.ask, self.post)
+        self.generation = 0
+        """Changes with everything that decides what the store has for a digest or a name."""
         self.write_error: str | None = None
         self.rebuilt = False
         self._path = path
         self._wal = wal
         self._jobs: queue.SimpleQueue[tuple[Job, Future[Any] | None] | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
+        """Somebody waits for the writer thread."""
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, args=(ready,), name="pkgc-catalog", daemon=True)
         self._thread.start()
@@ -129,6 +134,7 @@ class Catalog:
         """Run `job` in the writer thread (after everything queued before it)."""
         future: Future[T] = Future()
         self._jobs.put((job, future))
+        self._hurry.set()
         return future
 
     def named(self, filename: str) -> list[ArtifactRow]:
@@ -152,6 +158,7 @@ class Catalog:
 
     def put_artifact(self, row: ArtifactRow, digests: Iterable[Digest]) -> None:
         """Add or replace an artifact, and the other digests under which it was verified."""
+        self.generation += 1
         self.artifacts[row.sha256] = row
         self._name(row.filename, row.sha256)
         values = (
@@ -175,6 +182,7 @@ class Catalog:
 
     def drop_artifact(self, sha256: str) -> None:
         """Forget an artifact; its aliases stay with its tree, its origins always (true of the digest)."""
+        self.generation += 1
         if self.artifacts.pop(sha256, None) is not None:
             self._post("DELETE FROM artifacts WHERE sha256 = ?", [(sha256,)])
             self._drop_aliases(sha256)
@@ -189,6 +197,7 @@ class Catalog:
 
     def put_tree(self, row: TreeRow) -> None:
         """Add or replace a tree."""
+        self.generation += 1
         self.trees[row.sha256] = row
         values = (
             row.sha256,
@@ -208,6 +217,7 @@ class Catalog:
 
     def drop_tree(self, sha256: str) -> None:
         """Forget a tree, and the aliases of its bytes unless the artifact is there."""
+        self.generation += 1
         if self.trees.pop(sha256, None) is not None:
             self._post("DELETE FROM trees WHERE sha256 = ?", [(sha256,)])
             self._drop_aliases(sha256)
@@ -219,6 +229,7 @@ class Catalog:
         """
         known = self.origins.setdefault(sha256, set())
         if (origin, filename) not in known:
+            self.generation += 1
             known.add((origin, filename))
             self._name(filename, sha256)
             for lesser in [one for one in known if is_bare(one[0]) and not is_bare(origin)]:
@@ -233,6 +244,7 @@ class Catalog:
         """Remember of what a wheel was built here: no place from which anybody else can have it."""
         known = self.sources.setdefault(sha256, set())
         if (source, filename) not in known:
+            self.generation += 1
             known.add((source, filename))
             values = (sha256, source.kind, source.url, source.index or "", filename)
             self._post("INSERT OR IGNORE INTO sources VALUES (?,?,?,?,?)", [values])
@@ -251,6 +263,7 @@ class Catalog:
             known = self._files.get(key, ())
             if sorted(names) == sorted(filename for source, filename in known if source == page):
                 continue
+            self.generation += 1
             sources = list(dict.fromkeys(source for source, _ in known if source != page))
             kept = sources[-_SOURCES_OF_A_FILE + 1 :]
             self._files[key] = (
@@ -287,6 +300,7 @@ class Catalog:
         """Write everything that is queued and end the thread. Blocks; doing it twice is fine."""
         if self._thread.is_alive():
             self._jobs.put(None)
+            self._hurry.set()
             self._thread.join()
 
     def _post(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
@@ -304,6 +318,10 @@ class Catalog:
         ready.set_result(None)
         try:
             while (first := self._jobs.get()) is not None:
+                if first[1] is None:
+                    # What nobody waits for comes in bursts: one transaction, and one wake-up, for each.
+                    self._hurry.wait(_GATHER)
+                self._hurry.clear()
                 if not self._transaction(connection, first):
                     break
         finally:
@@ -363,7 +381,7 @@ class Catalog:
                 connection.close()
                 raise
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+            if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
                 raise self._translate(error) from error
             _LOG.warning("the catalog is damaged (%s); it is rebuilt from the files", error)
         for suffix in ("", "-wal", "-shm"):
@@ -395,13 +413,13 @@ class Catalog:
         # A page that was overwritten may still be a database, with rows that nobody wrote.
         for row in connection.execute("SELECT * FROM artifacts"):
             artifact = self.artifacts[row[0]] = ArtifactRow(*row)
-            _check(artifact.sha256, artifact.filename, artifact.boot)
+            check_texts(artifact.sha256, artifact.filename, artifact.boot)
             self._name(artifact.filename, artifact.sha256)
-            _check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
+            check_numbers(artifact.size, artifact.mtime_ns, artifact.inode, artifact.added, artifact.used)
         for row in connection.execute("SELECT * FROM trees"):
             tree = self.trees[row[0]] = TreeRow(*row)
-            _check(tree.sha256, tree.filename, tree.name, tree.version, tree.boot)
-            _check_numbers(tree.files, tree.size, tree.mtime_ns, tree.inode, tree.added, tree.used)
+            check_texts(tree.sha256, tree.filename, tree.name, tree.version, tree.boot)
+            check_numbers(tree.files, tree.size, tree.mtime_ns, tree.inode, tree.added, tree.used)
         for algorithm, value, sha256 in connection.execute("SELECT * FROM aliases"):
             self.aliases[Digest(algorithm, value)] = sha256
             self.digests.setdefault(sha256, set()).add(Digest(algorithm, value))
@@ -430,18 +448,3 @@ class Catalog:
 def is_bare(origin: Origin) -> bool:
     """Whether an origin is no more than the URL that a download had: nobody has said what it is."""
     return origin.kind in ("index", "find-links") and origin.index is None
-
-
-def _check(sha256: object, *texts: object) -> None:
-    if not isinstance(sha256, str) or not is_sha256(sha256) or not all(isinstance(one, str) for one in texts):
-        raise ValueError(f"a row that nobody wrote: {sha256!r}")
-
-
-def _check_numbers(*numbers: object) -> None:
-    if not all(isinstance(one, int | float) for one in numbers):
-        raise ValueError("a row that nobody wrote: text for a number")
-
-
-def _is_damage(error: sqlite3.OperationalError) -> bool:
-    """Whether the schema is not the one that this code made (a lost page), rather than the disk at fault."""
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import secrets
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 #: Filesystems without the shared memory that SQLite's WAL needs, or whose locks are remote.
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs", "lustre"})
+
+_FICLONE = 0x40049409
 
 
 def boot_id() -> str:
@@ -38,6 +41,21 @@ def filesystem_kind(path: Path) -> str:
     except (OSError, IndexError):
         return "unknown"
     return "unknown"
+
+
+def can_reflink(folder: Path) -> bool:
+    """Whether two files in `folder` can share their blocks (FICLONE): tried with two small files."""
+    one, other = folder / secrets.token_hex(8), folder / secrets.token_hex(8)
+    try:
+        with one.open("xb+", buffering=0) as source, other.open("xb") as target:
+            source.write(b"x" * 4096)
+            fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+        return True
+    except OSError:
+        return False
+    finally:
+        one.unlink(missing_ok=True)
+        other.unlink(missing_ok=True)
 
 
 def sync_filesystem(path: Path) -> None:

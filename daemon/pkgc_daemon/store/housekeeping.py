@@ -57,7 +57,7 @@ class Housekeeping:
     # -- upkeep ----------------------------------------------------------------------------------------
 
     async def size(self) -> dict[str, dict[str, int]]:
-        """``{"artifacts"|"trees"|"pages"|"git"|"incoming"|"total": {"files", "bytes"}}``."""
+        """``{kind: {"files", "bytes"}}``, the kinds being the store's parts and "total"."""
         rows, tree_rows = self.catalog.artifacts.values(), self.catalog.trees.values()
         sizes = {
             "artifacts": {"files": len(rows), "bytes": sum(row.size for row in rows)},
@@ -67,6 +67,8 @@ class Housekeeping:
             },
             "pages": await asyncio.to_thread(upkeep.folder_size, self.layout.pages),
             "git": await asyncio.to_thread(repositories.size, self.layout),
+            "ready": {key: self._store.ready.size()[key] for key in ("files", "bytes")},
+            "bytecode": await self._store.bytecode.size(),
             "incoming": await asyncio.to_thread(upkeep.folder_size, self.layout.incoming),
         }
         sizes["total"] = {key: sum(one[key] for one in sizes.values()) for key in ("files", "bytes")}

@@ -5,11 +5,13 @@ A lane keeps what it unpacks of files that still arrive, by number; the same lan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
+from pkgc_daemon.store.laying import Outlay
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.vocabulary import Manifest
 
@@ -23,6 +25,17 @@ class Job(NamedTuple):
     sha256: str
     boot: str
     size: int
+    outlay: Outlay | None = None
+    """What is to be laid out of it at once."""
+
+
+class Unpacked(NamedTuple):
+    """What came of a `Job`."""
+
+    row: TreeRow
+    manifest: Manifest
+    note: dict[str, Any] | None
+    """Of the outlay, if it was made too."""
 
 
 class Growth(NamedTuple):
@@ -44,12 +57,15 @@ class Lane(Protocol):
     def start(self) -> None:
         """Prepare for the first job."""
 
-    def build(self, job: Job, number: int | None) -> tuple[TreeRow, Manifest]:
+    def build(self, job: Job, number: int | None) -> Unpacked:
         """`trees.build`, with what was unpacked under `number`, if that is still there.
 
         Raises:
             PkgcError: as `trees.build`.
         """
+
+    def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `workers.Workers.lay`."""
 
     def advance(self, growth: Growth) -> bool:
         """Unpack what has arrived. False: there is no use in calling it again for this number."""
@@ -70,11 +86,16 @@ class LocalLane:
     def start(self) -> None:
         """See `Lane.start`."""
 
-    def build(self, job: Job, number: int | None) -> tuple[TreeRow, Manifest]:
-        """See `Lane.build`."""
+    def build(self, job: Job, number: int | None) -> Unpacked:
+        """See `Lane.build`; it lays nothing out."""
         ahead = self._ahead.pop(number, None) if number is not None else None
         layout = Layout(Path(job.cache))
-        return trees.build(layout, Path(job.artifact), job.filename, job.sha256, job.boot, ahead)
+        row, manifest = trees.build(layout, Path(job.artifact), job.filename, job.sha256, job.boot, ahead)
+        return Unpacked(row, manifest, None)
+
+    def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `Lane.lay`: it takes a process of its own."""
+        return [None for _ in outlays]
 
     def advance(self, growth: Growth) -> bool:
         """See `Lane.advance`."""

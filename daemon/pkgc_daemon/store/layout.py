@@ -70,6 +70,16 @@ class Layout:
         return self.root / "pages"
 
     @property
+    def ready(self) -> Path:
+        """Ready copies, ``<sha256>.<token>`` each; swept at start."""
+        return self.root / "ready"
+
+    @property
+    def bytecode(self) -> Path:
+        """``ab/<sha256 of the tree>/<key>/root`` and its ``manifest`` (`compiled`)."""
+        return self.root / "bytecode"
+
+    @property
     def repositories(self) -> Path:
         """Bare git repositories, ``<sha256 of the URL>``, and beside each its lock, ``<…>.lock``."""
         return self.root / "git"
@@ -99,6 +109,11 @@ class Layout:
         assert is_sha256(sha256), sha256
         return Path(f"{self.root}/trees/{sha256[:2]}/{sha256}/manifest")
 
+    def compiled(self, sha256: str, key: str) -> Path:
+        """The bytecode of a tree for one kind of interpreter (`compiled.key_of`)."""
+        assert is_sha256(sha256), sha256
+        return Path(f"{self.root}/bytecode/{sha256[:2]}/{sha256}/{key}")
+
     def page(self, key: str) -> Path:
         """The file of a cached index page."""
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -127,7 +142,7 @@ class Layout:
                 bucket = path / f"{number:02x}"
                 if not bucket.is_dir():
                     make_folder(bucket, 0o755)
-        for path in (self.pages, self.incoming, self.temporary, self.repositories):
+        for path in (self.pages, self.incoming, self.temporary, self.ready, self.bytecode, self.repositories):
             make_folder(path, 0o700)
         tag = self.root / "CACHEDIR.TAG"
         if not tag.exists():

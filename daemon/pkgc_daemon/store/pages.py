@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 
 import msgpack
@@ -14,6 +15,18 @@ from pkgc_daemon.store.layout import Layout
 _LOG = logging.getLogger(__name__)
 _MAGIC = b"pkgc-page-1\n"
 _HEAD = struct.Struct("<I")
+
+
+def names(layout: Layout) -> set[str]:
+    """The names of all files that pages are saved in."""
+    found: set[str] = set()
+    try:
+        for folder in os.scandir(layout.pages):
+            if folder.is_dir(follow_symlinks=False):
+                found.update(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        _LOG.warning("the cached index pages cannot be listed: %s", error)
+    return found
 
 
 def load(layout: Layout, key: str) -> CachedPage | None:

@@ -19,11 +19,11 @@ import msgpack
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
-from pkgc_daemon.store.lanes import Growth, Job, Lane
+from pkgc_daemon.store.lanes import Growth, Job, Lane, Unpacked
+from pkgc_daemon.store.laying import Outlay
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
 from pkgc_daemon.store.workers import ThreadWorkers
-from pkgc_daemon.vocabulary import Manifest
 
 #: Seconds that a child has to end after its input has ended.
 _FAREWELL = 10.0
@@ -41,6 +41,8 @@ class ProcessWorkers(ThreadWorkers):
     Args:
         count: how many children.
     """
+
+    lays = True
 
     def _lanes(self) -> Sequence[Lane]:
         return [ChildLane() for _ in range(self.count)]
@@ -80,7 +82,7 @@ class ChildLane:
             )
         return child
 
-    def build(self, job: Job, number: int | None) -> tuple[TreeRow, Manifest]:
+    def build(self, job: Job, number: int | None) -> Unpacked:
         """See `Lane.build`."""
         request = {"do": "build", "job": list(job), "number": number}
         answer = self._ask(request) or self._ask(request)  # a child may have been killed while it was idle
@@ -92,7 +94,15 @@ class ChildLane:
             )
         if "error" in answer:
             raise PkgcError.from_wire(answer["error"])
-        return TreeRow(*answer["row"]), trees.read_manifest(Layout(Path(job.cache)), job.sha256)
+        manifest = trees.read_manifest(Layout(Path(job.cache)), job.sha256)
+        return Unpacked(TreeRow(*answer["row"]), manifest, answer["note"])
+
+    def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `Lane.lay`."""
+        # A child that died may have left half of it: it is swept at the next start.
+        answer = self._ask({"do": "lay", "cache": cache, "outlays": outlays})
+        notes: list[dict[str, Any] | None] = [None for _ in outlays] if answer is None else answer["notes"]
+        return notes
 
     def advance(self, growth: Growth) -> bool:
         """See `Lane.advance`."""
@@ -118,7 +128,7 @@ class ChildLane:
             child.kill()
             _end(child)
             return None
-        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape")
+        answer = msgpack.unpackb(frame, unicode_errors="surrogateescape", use_list=False)
         return answer if isinstance(answer, dict) else None
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ builds and requests.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,41 +19,7 @@ from pkgc_daemon.store.artifacts import amend_sidecar
 from pkgc_daemon.store.catalog import Catalog, is_bare
 from pkgc_daemon.store.facts import BuildRow, Request
 from pkgc_daemon.store.layout import Layout
-from pkgc_daemon.vocabulary import Digest, Manifest, Origin
-
-
-class ManifestCache:
-    """Parsed manifests, least recently used ones dropped.
-
-    Args:
-        limit: file entries to keep in all (about 0.4 kB each); the newest manifest always stays.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.entries = 0
-        self._kept: OrderedDict[str, Manifest] = OrderedDict()
-
-    def get(self, sha256: str) -> Manifest | None:
-        """The manifest, which is now the most recently used one."""
-        manifest = self._kept.get(sha256)
-        if manifest is not None:
-            self._kept.move_to_end(sha256)
-        return manifest
-
-    def keep(self, manifest: Manifest) -> None:
-        """Add or replace one."""
-        self.drop(manifest.sha256)
-        self._kept[manifest.sha256] = manifest
-        self.entries += len(manifest.files)
-        while self.entries > self.limit and len(self._kept) > 1:
-            self.drop(next(iter(self._kept)))
-
-    def drop(self, sha256: str) -> None:
-        """Forget one, if it is there."""
-        manifest = self._kept.pop(sha256, None)
-        if manifest is not None:
-            self.entries -= len(manifest.files)
+from pkgc_daemon.vocabulary import Digest, Origin
 
 
 class Records:
@@ -66,13 +31,19 @@ class Records:
     layout: Layout
     catalog: Catalog
     _to_be_built: dict[str, Origin]
+    _page_names: set[str]
+    """Of the files of saved pages; one that is gone costs a look."""
 
     async def load_page(self, key: str) -> CachedPage | None:
         """See `selection.ports.PageStore`."""
+        # Memory tells what is not there: a first sync asks for a hundred pages, and threads cost more.
+        if self.layout.page(key).name not in self._page_names:
+            return None
         return await asyncio.to_thread(pages.load, self.layout, key)
 
     async def save_page(self, page: CachedPage) -> None:
         """See `selection.ports.PageStore`."""
+        self._page_names.add(self.layout.page(page.key).name)
         await asyncio.to_thread(pages.save, self.layout, page)
 
     async def drop_page(self, key: str) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store.layout import is_sha256
 
 _LOG = logging.getLogger(__name__)
 
@@ -118,3 +119,20 @@ def trim(connection: sqlite3.Connection, *tables: str) -> None:
             # The age of the last one that may stay. Rows of one age go together: those of one call.
             oldest = f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?"  # noqa: S608
             connection.execute(f"DELETE FROM {table} WHERE {column} <= ({oldest})", (bound,))  # noqa: S608
+
+
+def check_texts(sha256: object, *texts: object) -> None:
+    """Raise ValueError for a row that nobody wrote: a page that was overwritten may be a database still."""
+    if not isinstance(sha256, str) or not is_sha256(sha256) or not all(isinstance(one, str) for one in texts):
+        raise ValueError(f"a row that nobody wrote: {sha256!r}")
+
+
+def check_numbers(*numbers: object) -> None:
+    """The same for numbers."""
+    if not all(isinstance(one, int | float) for one in numbers):
+        raise ValueError("a row that nobody wrote: text for a number")
+
+
+def is_damage(error: sqlite3.OperationalError) -> bool:
+    """Whether the schema is not the one that this code made (a lost page), rather than the disk at fault."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR

@@ -12,21 +12,33 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_identity
+from pkgc_daemon.environments.watching import LOCAL
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import artifacts, trees
+from pkgc_daemon.store import artifacts, pages, trees
+from pkgc_daemon.store.bytecode import Bytecode
 from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
 from pkgc_daemon.store.digests import find_by_any
-from pkgc_daemon.store.filesystem import NETWORK, boot_id, filesystem_kind, remove_tree, sync_filesystem
+from pkgc_daemon.store.filesystem import (
+    NETWORK,
+    boot_id,
+    can_reflink,
+    filesystem_kind,
+    remove_tree,
+    sync_filesystem,
+)
 from pkgc_daemon.store.housekeeping import Housekeeping
 from pkgc_daemon.store.lanes import Job
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
-from pkgc_daemon.store.records import ManifestCache, Records
+from pkgc_daemon.store.manifests import ManifestCache
+from pkgc_daemon.store.outlays import Laying, Outlays
+from pkgc_daemon.store.publishing import Publishing
+from pkgc_daemon.store.ready import ReadyCopies
+from pkgc_daemon.store.records import Records
 from pkgc_daemon.store.workers import ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 
@@ -37,11 +49,20 @@ _MANIFEST_ENTRIES = 100_000
 _INCOMING_AGE = 14 * 86_400
 
 
-class Store(Records, Housekeeping):
+class Store(Publishing, Records, Housekeeping):
     """One cache folder, opened by its one daemon. Made by `open`; use from the loop's thread only."""
 
     def __init__(
-        self, layout: Layout, lock: CacheLock, catalog: Catalog, workers: Workers, boot: str, filesystem: str
+        self,
+        layout: Layout,
+        lock: CacheLock,
+        catalog: Catalog,
+        workers: Workers,
+        boot: str,
+        filesystem: str,
+        bytecode: Bytecode,
+        *,
+        reflinks: bool,
     ) -> None:
         self.layout = layout
         self.lock = lock
@@ -52,11 +73,17 @@ class Store(Records, Housekeeping):
         self._boot = boot
         self._leases: Counter[str] = Counter()
         self._to_be_built: dict[str, Origin] = {}
+        self._offers = {}
+        self._page_names = pages.names(layout)
         self._manifests = ManifestCache(_MANIFEST_ENTRIES)
         self._publishing: dict[str, asyncio.Task[Artifact]] = {}
         self._building: dict[str, asyncio.Task[Tree]] = {}
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._closed = False
+        self.ready = ReadyCopies(layout, self.has_tree, bytecode.path, watched=filesystem in LOCAL)
+        bytecode.on_compiled = self.ready.renew
+        self.outlays = Outlays(layout, workers, self.ready.discard, self.files_of, reflinks=reflinks)
+        self.bytecode = bytecode
 
     @classmethod
     async def open(
@@ -97,13 +124,17 @@ class Store(Records, Housekeeping):
                     "%d files without a catalog entry were adopted; they are verified before use", adopted
                 )
             catalog.facts.forget_orphans()
-            for path in list(layout.temporary.iterdir()):
+            for path in [*layout.temporary.iterdir(), *layout.ready.iterdir()]:
                 remove_tree(path)
             oldest = time.time() - _INCOMING_AGE
             for path in list(layout.incoming.iterdir()):
                 if path.stat().st_mtime < oldest:
                     remove_tree(path)
-            return cls(layout, owned, catalog, workers or ThreadWorkers(), boot_id(), kind)
+            reflinks = can_reflink(layout.temporary)
+            made = workers or ThreadWorkers()
+            boot = boot_id()
+            bytecode = Bytecode.open(layout, boot, catalog.trees.__contains__)
+            return cls(layout, owned, catalog, made, boot, kind, bytecode, reflinks=reflinks)
         except BaseException as error:
             if catalog is not None:
                 catalog.close()
@@ -120,12 +151,14 @@ class Store(Records, Housekeeping):
         self._closed = True
         running = [*self._publishing.values(), *self._building.values(), *self._checking.values()]
         await asyncio.gather(*running, return_exceptions=True)
+        await self.bytecode.close()
         try:
             await self.checkpoint()
         finally:
             await asyncio.to_thread(self._release)
 
     def _release(self) -> None:
+        self.ready.close()
         self.workers.close()
         self.catalog.close()
         self.lock.release()
@@ -138,7 +171,8 @@ class Store(Records, Housekeeping):
         self.catalog.save_use()
         new_artifacts = [row.sha256 for row in self.catalog.artifacts.values() if self._is_new(row)]
         new_trees = [row.sha256 for row in self.catalog.trees.values() if self._is_new(row)]
-        if not new_artifacts and not new_trees:
+        new_bytecode = self.bytecode.unsynced
+        if not new_artifacts and not new_trees and not new_bytecode:
             return
         try:
             await asyncio.to_thread(sync_filesystem, self.layout.root)
@@ -146,6 +180,7 @@ class Store(Records, Housekeeping):
             _LOG.warning("the cache could not be synced; it is verified after the next boot: %s", error)
             return
         self.catalog.mark_synced(new_artifacts, new_trees)
+        await asyncio.to_thread(self.bytecode.synced, new_bytecode)
 
     def _is_new(self, row: ArtifactRow | TreeRow) -> bool:
         return not row.synced and row.boot == self._boot
@@ -234,61 +269,6 @@ class Store(Records, Housekeeping):
             self.catalog.put_artifact(*renewed)
         return True
 
-    async def publish_artifact(
-        self, path: Path, sha256: str, size: int, digests: frozenset[Digest], filename: str, url: str
-    ) -> Artifact:
-        """Take a complete, verified file into the store; atomic, and idempotent for one digest.
-
-        Args:
-            path: the file, in `incoming`; it is moved away (or removed, when the store has it already).
-            sha256: hex digest that was computed over all its bytes.
-            size: its size in bytes.
-            digests: every digest that was computed over the same bytes; they become aliases.
-            filename: the name under which it was offered.
-            url: where it came from, without credentials (kept in the sidecar).
-
-        Raises:
-            PkgcError: ``size-mismatch``, ``disk-full``, ``store-io``.
-        """
-        while (running := self._publishing.get(sha256)) is not None:
-            await asyncio.wait([running])
-        task = asyncio.create_task(self._publish(path, sha256, size, digests, filename, url))
-        self._publishing[sha256] = task
-        task.add_done_callback(lambda _: self._publishing.pop(sha256, None))
-        # Shielded: a file that was renamed into place gets its row, whoever leaves meanwhile.
-        return await asyncio.shield(task)
-
-    async def _publish(
-        self, path: Path, sha256: str, size: int, digests: frozenset[Digest], filename: str, url: str
-    ) -> Artifact:
-        source = self._to_be_built.get(url)
-        if self.artifact(sha256) is not None:
-            await asyncio.to_thread(path.unlink, True)
-            row = self.catalog.artifacts[sha256]
-            built = (source, filename) if source is not None else None
-            if built is not None or not digests <= self.digests(sha256):
-                amend = partial(artifacts.amend_sidecar, self.layout, sha256, digests=digests, source=built)
-                await asyncio.to_thread(amend)
-        else:
-            row = await asyncio.to_thread(
-                artifacts.publish, self.layout, path, sha256, size, digests, filename, url, self._boot, source
-            )
-        if source is not None:
-            self.catalog.put_source(sha256, source, filename)
-        elif not self.catalog.origins.get(sha256):
-            self.catalog.put_origin(sha256, Origin("index", url), filename)
-        self.catalog.put_artifact(row, digests)
-        return self._artifact(row)
-
-    async def remember_digests(self, artifact: Artifact) -> None:
-        """Keep digests that were computed over a stored artifact's bytes after it was published (H11)."""
-        row = self.catalog.artifacts.get(artifact.sha256)
-        if row is not None and not artifact.digests <= self.digests(artifact.sha256):
-            self.catalog.put_artifact(row, artifact.digests)
-            await asyncio.to_thread(
-                artifacts.amend_sidecar, self.layout, artifact.sha256, digests=artifact.digests
-            )
-
     async def damaged_artifact(self, sha256: str) -> None:
         """Forget an artifact and remove its file: it is fetched again when it is wanted."""
         if sha256 in self.catalog.artifacts:
@@ -358,12 +338,13 @@ class Store(Records, Housekeeping):
             self._manifests.keep(renewed[1])
         return True
 
-    async def ensure_tree(self, artifact: Artifact, filename: str) -> Tree:
+    async def ensure_tree(self, artifact: Artifact, filename: str, laying: Laying | None = None) -> Tree:
         """The tree of `artifact`, unpacked now if need be; at most one unpacking per digest at a time.
 
         Args:
             artifact: verified bytes.
             filename: the wheel's file name; project and version must be those of the bytes (W7).
+            laying: made in the same go, if this call is the one that has it unpacked.
 
         Raises:
             PkgcError: ``bad-archive``, ``bad-wheel``, ``disk-full``, ``store-io``; ``artifact-damaged`` when
@@ -374,7 +355,7 @@ class Store(Records, Housekeeping):
         if found is None:
             task = self._building.get(sha256)
             if task is None:
-                task = asyncio.create_task(self._build(artifact, filename), name=f"unpack {filename}")
+                task = asyncio.create_task(self._build(artifact, filename, laying), name=f"unpack {filename}")
                 self._building[sha256] = task
                 task.add_done_callback(lambda done: self._built(sha256, done))
             # A thread cannot be stopped, and what it makes is of use: a waiter that leaves only leaves.
@@ -392,17 +373,24 @@ class Store(Records, Housekeeping):
                 )
         return found
 
+    def files_of(self, sha256: str) -> int:
+        """How many files a tree has; 0: there is none."""
+        row = self.catalog.trees.get(sha256)
+        return 0 if row is None else row.files
+
     def _built(self, sha256: str, task: asyncio.Task[Tree]) -> None:
         self._building.pop(sha256, None)
         if not task.cancelled():
             task.exception()  # seen: every waiter may have left
 
-    async def _build(self, artifact: Artifact, filename: str) -> Tree:
+    async def _build(self, artifact: Artifact, filename: str, laying: Laying | None) -> Tree:
         sha256 = artifact.sha256
+        outlay = self.outlays.order(sha256, laying)
+        job = Job(
+            str(self.layout.root), str(artifact.path), filename, sha256, self._boot, artifact.size, outlay
+        )
         try:
-            row, manifest = await self.workers.unpack(
-                Job(str(self.layout.root), str(artifact.path), filename, sha256, self._boot, artifact.size)
-            )
+            row, manifest, note = await self.workers.unpack(job)
         except PkgcError as error:
             known = self.catalog.artifacts.get(sha256)
             if error.code not in ("bad-archive", "bad-wheel", "store-io") or known is None:
@@ -415,6 +403,7 @@ class Store(Records, Housekeeping):
                 context=f"expected sha256:{sha256}\nfound other bytes ({error.message})",
                 hint="Run the command again: the file is fetched anew.",
             ) from error
+        self.outlays.deliver(laying, outlay, note)
         self.catalog.put_tree(row)
         self._manifests.keep(manifest)
         return Tree(sha256, self.tree_root(sha256), manifest)
@@ -422,6 +411,9 @@ class Store(Records, Housekeeping):
     async def damaged_tree(self, sha256: str) -> None:
         """Put a tree away, so that the next `ensure_tree` unpacks it again."""
         self._manifests.drop(sha256)
+        self.ready.forget([sha256])
+        # First: bytecode counts by the times of this tree's files, and another unpacking has others.
+        await self.bytecode.drop(sha256)
         if sha256 in self.catalog.trees:
             self.catalog.drop_tree(sha256)
             await asyncio.to_thread(self._put_away, self.layout.tree(sha256))

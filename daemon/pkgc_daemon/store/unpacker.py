@@ -10,12 +10,19 @@ import gc
 import os
 import signal
 import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 import msgpack
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store.lanes import Growth, Job, LocalLane
+from pkgc_daemon.store import trees
+from pkgc_daemon.store.lanes import Growth, Job, LocalLane, Unpacked
+from pkgc_daemon.store.laying import Layer, Outlay
+from pkgc_daemon.store.layout import Layout
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,9 +43,41 @@ def write_frame(stream: IO[bytes], body: bytes) -> None:
     stream.flush()
 
 
+class LayingLane(LocalLane):
+    """A lane in a process whose umask is 0: it lays out, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._layers: dict[str, Layer] = {}
+
+    def build(self, job: Job, number: int | None) -> Unpacked:
+        """See `Lane.build`."""
+        unpacked = super().build(job, number)
+        if job.outlay is None:
+            return unpacked
+        layer = self._layer(job.cache)
+        layer.wrote(unpacked.manifest, job.outlay.asked_at)
+        root = str(Layout(Path(job.cache)).tree_root(job.sha256))
+        return unpacked._replace(note=layer.lay(job.sha256, root, job.outlay, time.monotonic()))
+
+    def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `Lane.lay`."""
+        layout, layer = Layout(Path(cache)), self._layer(cache)
+        return [
+            layer.lay(sha256, str(layout.tree_root(sha256)), outlay, time.monotonic())
+            for sha256, outlay in outlays
+        ]
+
+    def _layer(self, cache: str) -> Layer:
+        layer = self._layers.get(cache)
+        if layer is None:
+            layer = self._layers[cache] = Layer(partial(trees.read_manifest, Layout(Path(cache))))
+        return layer
+
+
 def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
     """Do what `stream` asks for, until it ends: the methods of `lanes.Lane`."""
-    lane = LocalLane()
+    lane = LayingLane()
     try:
         while (frame := read_frame(stream)) is not None:
             answer = _answer(lane, msgpack.unpackb(frame, unicode_errors="surrogateescape"))
@@ -47,17 +86,23 @@ def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
         lane.close()
 
 
-def _answer(lane: LocalLane, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(lane: LayingLane, request: dict[str, Any]) -> dict[str, Any]:
     if request["do"] == "advance":
         return {"goes_on": lane.advance(Growth(*request["growth"]))}
     if request["do"] == "drop":
         lane.drop(request["number"])
         return {}
+    if request["do"] == "lay":
+        outlays = [(sha256, Outlay(*asked)) for sha256, asked in request["outlays"]]
+        return {"notes": lane.lay(request["cache"], outlays)}
+    job = Job(*request["job"])
+    if job.outlay is not None:
+        job = job._replace(outlay=Outlay(*job.outlay))
     try:
-        row, _manifest = lane.build(Job(*request["job"]), request["number"])
+        done = lane.build(job, request["number"])
     except PkgcError as error:
         return {"error": error.to_wire()}
-    return {"row": list(dataclasses.astuple(row))}
+    return {"row": list(dataclasses.astuple(done.row)), "note": done.note}
 
 
 def die_with(parent: int) -> None:
@@ -74,6 +119,8 @@ def main() -> None:
     """Serve standard input; whatever else prints goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C of `pkgc daemon run` is the daemon's to handle
     die_with(int(sys.argv[1]))
+    # Modes are what each file and folder is given: those of an outlay depend on whose it will be.
+    os.umask(0)
     # A wheel makes many small objects and no cycles: collecting them is a tenth of the time.
     gc.set_threshold(100_000, 50, 100)
     answers = os.fdopen(os.dup(1), "wb")

@@ -82,7 +82,8 @@ async def verify(store: Store, *, fix: bool, progress: Progress | None) -> dict[
         progress: called on the loop after each item.
 
     Returns:
-        ``{"artifacts", "trees", "bytes", "damaged": [{"kind", "sha256", "filename", "problem"}], "fixed"}``.
+        ``{"artifacts", "trees", "bytes", "damaged": [{"kind", "sha256", "filename", "problem"}], "fixed"}``;
+        kinds are ``artifact``, ``tree`` and ``bytecode``.
     """
     catalog = store.catalog
     work: list[tuple[str, ArtifactRow | TreeRow]] = [("artifact", row) for row in catalog.artifacts.values()]
@@ -100,6 +101,14 @@ async def verify(store: Store, *, fix: bool, progress: Progress | None) -> dict[
                 put_away = store.damaged_artifact if kind == "artifact" else store.damaged_tree
                 await put_away(row.sha256)
                 fixed += 1
+        if kind == "tree" and row.sha256 in known:
+            problem = await store.workers.run(store.bytecode.find_damage, row.sha256)
+            if problem is not None:
+                one = {"kind": "bytecode", "sha256": row.sha256, "filename": row.filename, "problem": problem}
+                damaged.append(one)
+                if fix:
+                    await store.bytecode.drop(row.sha256)
+                    fixed += 1
         done += row.size
         if progress is not None:
             progress(done, total)
@@ -136,12 +145,15 @@ async def clean(store: Store, names: Sequence[str]) -> dict[str, Any]:
     Returns:
         ``{"removed": [file names], "bytes", "skipped": [file names in use]}``.
     """
+    await store.bytecode.measure()
     wanted = {canonicalize_name(name) for name in names}
     catalog = store.catalog
     rows: list[ArtifactRow | TreeRow] = [*catalog.artifacts.values(), *catalog.trees.values()]
     chosen = [row for row in rows if not wanted or project_of(row) in wanted]
     report = await _remove(store, chosen, None)
     if not wanted:
+        report["bytes"] += store.ready.size()["bytes"]
+        store.ready.clear()
         await store.workers.run(_empty, store.layout.pages)
         gits = await store.workers.run(repositories.empty, store.layout)
         report["bytes"] += gits.bytes
@@ -151,19 +163,35 @@ async def clean(store: Store, names: Sequence[str]) -> dict[str, Any]:
 
 
 async def shrink(store: Store, limit: int) -> dict[str, Any]:
-    """Remove the least recently used until artifacts and trees take at most `limit` bytes (invariant 7).
+    """Remove the least recently used until everything takes at most `limit` bytes (invariant 7).
 
-    Of one digest the artifact goes before the tree: the tree is what syncs use. Leases are never touched.
-    Returns what `clean` returns.
+    First ready copies, which only save time; then bytecode and artifacts; then trees, which syncs use.
+    Leases are never touched. Returns what `clean` returns.
     """
     catalog = store.catalog
     by_use = sorted(catalog.artifacts.values(), key=lambda row: row.used)
     trees_by_use = sorted(catalog.trees.values(), key=lambda row: row.used)
-    total = sum(row.size for row in by_use) + sum(row.size for row in trees_by_use)
-    return await _remove(store, [*by_use, *trees_by_use], total - limit)
+    compiled = (await store.bytecode.size())["bytes"]
+    total = sum(row.size for row in by_use) + sum(row.size for row in trees_by_use) + compiled
+    store.ready.shrink(limit - total)  # they only save time
+    if total <= limit:
+        return await _remove(store, [], None)
+    bytecode = [_BytecodeRow(row) for row in trees_by_use if store.bytecode.size_of(row.sha256)[1]]
+    early: list[ArtifactRow | TreeRow | _BytecodeRow] = [*by_use, *bytecode]
+    early.sort(key=lambda row: row.used)
+    return await _remove(store, [*early, *trees_by_use], total - limit)
 
 
-async def _remove(store: Store, rows: Iterable[ArtifactRow | TreeRow], enough: int | None) -> dict[str, Any]:
+class _BytecodeRow:
+    """The bytecode of a tree as something to be removed."""
+
+    def __init__(self, row: TreeRow) -> None:
+        self.sha256, self.filename, self.used = row.sha256, row.filename, row.used
+
+
+async def _remove(
+    store: Store, rows: Iterable[ArtifactRow | TreeRow | _BytecodeRow], enough: int | None
+) -> dict[str, Any]:
     removed: set[str] = set()
     skipped: set[str] = set()
     freed = 0
@@ -176,10 +204,15 @@ async def _remove(store: Store, rows: Iterable[ArtifactRow | TreeRow], enough: i
             continue
         if isinstance(row, ArtifactRow):
             await store.damaged_artifact(row.sha256)
+            freed += row.size
         else:
+            freed += store.bytecode.size_of(row.sha256)[1]
+            if isinstance(row, _BytecodeRow):
+                await store.bytecode.drop(row.sha256)
+                continue
             await store.damaged_tree(row.sha256)
+            freed += row.size
         removed.add(row.filename)
-        freed += row.size
     return {"removed": sorted(removed), "bytes": freed, "skipped": sorted(skipped)}
 
 

@@ -17,11 +17,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from pkgc_daemon.store.catalog import TreeRow
-from pkgc_daemon.store.lanes import Growth, Job, Lane, LocalLane
-from pkgc_daemon.vocabulary import Manifest
+from pkgc_daemon.store.lanes import Growth, Job, Lane, LocalLane, Unpacked
+from pkgc_daemon.store.laying import Outlay
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,11 +36,17 @@ UNCLAIMED = 60.0
 class Workers(Protocol):
     """Runs CPU-heavy functions off the event loop."""
 
+    lays: bool
+    """Whether outlays are made: that takes processes, which have an umask of their own."""
+
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `function` elsewhere and return its result. Cancelling the await does not stop the call."""
 
-    async def unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
+    async def unpack(self, job: Job) -> Unpacked:
         """`trees.build` elsewhere; of those that wait, the largest wheel comes first."""
+
+    async def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """Make outlays of trees that are there, by digest; their notes, None for what could not be made."""
 
     def follow(self, cache: str, path: Path, total: int) -> Follower:
         """Unpack the wheel at `path` while it arrives, so that less is left for `unpack`.
@@ -63,7 +68,7 @@ class _Task(NamedTuple):
     """Something to do in a lane; what compares lowest is done first."""
 
     kind: int
-    """0: clears up, 1: somebody waits for it, 2: it can wait."""
+    """0: clears up, 1: a wheel that somebody waits for, 2: lays out, 3: can wait."""
     order: int
     """Minus the bytes of the wheel."""
     number: int
@@ -78,12 +83,12 @@ def _rank(task: _Task) -> tuple[int, int, int]:
     A lane goes on with what it has begun before it takes something large that any lane could do: otherwise
     the last large wheel would be left to one lane while the others are idle. What is small does not wait.
     """
-    if task.kind == 0:
-        rank = 0
+    if task.kind in (0, 2):
+        rank = task.kind
     elif task.lane is None and task.kind == 1 and -task.order < SMALL:
         rank = 1
     else:
-        rank = 2 if task.lane is not None else 3
+        rank = 3 if task.lane is not None else 4
     return rank, task.order, task.number
 
 
@@ -120,6 +125,8 @@ class ThreadWorkers:
         count: how many; default: the processors, at most 8.
     """
 
+    lays = False
+
     def __init__(self, count: int | None = None) -> None:
         self.count = max(1, count if count is not None else min(8, os.cpu_count() or 1))
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="pkgc-unpack")
@@ -141,9 +148,9 @@ class ThreadWorkers:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
 
-    async def unpack(self, job: Job) -> tuple[TreeRow, Manifest]:
+    async def unpack(self, job: Job) -> Unpacked:
         """See `Workers.unpack`."""
-        future: Future[tuple[TreeRow, Manifest]] = Future()
+        future: Future[Unpacked] = Future()
         follower = self._landed.pop(job.sha256, None)
         number = follower.growth.number if follower is not None else None
 
@@ -163,6 +170,24 @@ class ThreadWorkers:
                 lane = follower.lane
                 self._end(follower)
             self._add(1, job.size, lane, build)
+        self._pool.submit(self._work)
+        return await asyncio.wrap_future(future)
+
+    async def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `Workers.lay`."""
+        future: Future[list[dict[str, Any] | None]] = Future()
+
+        def lay(lane: Lane) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(lane.lay(cache, outlays))
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._guard:
+            # Behind the small wheels: the call that waits for one may wait for nothing else.
+            self._add(2, 0, None, lay)
         self._pool.submit(self._work)
         return await asyncio.wrap_future(future)
 
@@ -205,7 +230,7 @@ class ThreadWorkers:
         if kept - growth.available < STEP and not (growth.available < kept == growth.total):
             return False
         follower.queued = True
-        self._add(2, growth.total, follower.lane, lambda lane: self._step(follower, lane))
+        self._add(3, growth.total, follower.lane, lambda lane: self._step(follower, lane))
         return True
 
     def _step(self, follower: Follower, lane: Lane) -> None:

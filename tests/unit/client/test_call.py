@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pkgc_client.hands import Connection
-from pkgc_client.hot import Call, Gone, Unavailable, check_socket
+from pkgc_client.hot import Gone, Unavailable, check_socket
+from pkgc_client.talk import Call
 from pkgc_protocol import CLIENT, encode
 from tests.support.rawclient import hello, invoke
 

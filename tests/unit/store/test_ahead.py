@@ -8,8 +8,9 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ from pkgc_daemon.archives.treewriter import TreeWriter
 from pkgc_daemon.archives.zipreader import ZipReader
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees, workers
-from pkgc_daemon.store.catalog import TreeRow
 from pkgc_daemon.store.filesystem import remove_tree
-from pkgc_daemon.store.lanes import Growth, Job
+from pkgc_daemon.store.lanes import Growth, Job, Unpacked
+from pkgc_daemon.store.laying import Outlay
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.processes import ProcessWorkers
 from pkgc_daemon.store.workers import STEP, Follower, ThreadWorkers
@@ -96,7 +97,7 @@ async def test_it_is_unpacked_before_it_is_complete(made: ThreadWorkers, cache: 
     download = Download(made, cache, big())
     download.grow(2 * STEP)
     await until(lambda: list((cache / "tmp").glob("*/root/demo/big.so")), "the file is on its way")
-    _row, manifest = await made.unpack(download.land())
+    _row, manifest, _note = await made.unpack(download.land())
     assert_is_tree(cache, manifest, download.wheel)
 
 
@@ -115,7 +116,7 @@ async def test_what_was_unpacked_is_used(cache: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(TreeWriter, "write", write)
     monkeypatch.setattr(ZipReader, "_large", lambda *_: pytest.fail("the large file is read again"))
-    _row, manifest = await made.unpack(download.land())
+    _row, manifest, _note = await made.unpack(download.land())
     made.close()
     assert_is_tree(cache, manifest, download.wheel)
     assert len(written) == len(set(written))
@@ -130,7 +131,7 @@ async def test_a_killed_child_loses_only_time(cache: Path) -> None:
         await until(lambda: list((cache / "tmp").glob("*/root/demo/big.so")), "it has begun")
         os.kill(made.children()[0], signal.SIGKILL)
         left = drafts(cache)
-        _row, manifest = await made.unpack(download.land())
+        _row, manifest, _note = await made.unpack(download.land())
         assert [
             path for path in drafts(cache) if path not in left
         ] == []  # the rest is swept at the next start
@@ -150,7 +151,7 @@ async def test_a_dropped_one_leaves_nothing(made: ThreadWorkers, cache: Path) ->
     await until(lambda: not drafts(cache), "the draft is gone")
     download.follower.grown(3 * STEP)  # a thread that did not know yet
     other = Download(made, cache, big(seed=2))
-    _row, manifest = await made.unpack(other.land())
+    _row, manifest, _note = await made.unpack(other.land())
     assert_is_tree(cache, manifest, other.wheel)
 
 
@@ -162,7 +163,7 @@ async def test_nobody_asks_for_it(made: ThreadWorkers, cache: Path, monkeypatch:
     await until(lambda: drafts(cache), "it has begun")
     job = download.land()
     await until(lambda: not drafts(cache), "the draft is gone")
-    _row, manifest = await made.unpack(job)
+    _row, manifest, _note = await made.unpack(job)
     assert_is_tree(cache, manifest, download.wheel)
 
 
@@ -179,7 +180,7 @@ async def test_another_file_than_the_one_that_was_followed(made: ThreadWorkers, 
     download.path.rename(artifact)
     download.follower.landed(wheel.sha256)
     job = Job(str(cache), str(artifact), wheel.filename, wheel.sha256, "boot", len(wheel.data))
-    _row, manifest = await made.unpack(job)
+    _row, manifest, _note = await made.unpack(job)
     assert_is_tree(cache, manifest, wheel)
 
 
@@ -222,7 +223,7 @@ async def test_a_full_disk_gives_the_room_back(cache: Path, monkeypatch: pytest.
     await until(lambda: download.follower.over, "it has given up")
     assert drafts(cache) == []
     full = False
-    _row, manifest = await made.unpack(download.land())
+    _row, manifest, _note = await made.unpack(download.land())
     made.close()
     assert_is_tree(cache, manifest, download.wheel)
 
@@ -236,7 +237,7 @@ async def test_many_at_once(made: ThreadWorkers, cache: Path) -> None:
             download.grow(end)
         await asyncio.sleep(0)
     results = await asyncio.gather(*(made.unpack(download.land()) for download in downloads))
-    for download, (_row, manifest) in zip(downloads, results, strict=True):
+    for download, (_row, manifest, _note) in zip(downloads, results, strict=True):
         assert_is_tree(cache, manifest, download.wheel)
 
 
@@ -252,9 +253,13 @@ async def test_what_is_small_does_not_wait_and_what_has_begun_goes_on(
         def start(self) -> None:
             busy.wait(10)
 
-        def build(self, job: Job, number: int | None) -> tuple[TreeRow, Manifest]:
+        def build(self, job: Job, number: int | None) -> Unpacked:
             done.append(job.filename)
             raise PkgcError("bad-wheel", job.filename)
+
+        def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+            done.append("lay")
+            return []
 
         def advance(self, growth: Growth) -> bool:
             done.append(f"step {growth.number}")
@@ -275,7 +280,8 @@ async def test_what_is_small_does_not_wait_and_what_has_begun_goes_on(
     made.start()  # the lane has to wait now
     sizes = {"small": 1000, "smaller": 10, "large": 10 * MIB}
     jobs = [Job(str(cache), "", name, name, "", size) for name, size in sizes.items()]
-    calls = [asyncio.create_task(made.unpack(job)) for job in jobs]
+    calls: list[asyncio.Task[Any]] = [asyncio.create_task(made.lay(str(cache), []))]
+    calls += [asyncio.create_task(made.unpack(job)) for job in jobs]
     await asyncio.sleep(0)
     fresh.grown(STEP)
     begun.grown(4 * STEP)
@@ -286,4 +292,5 @@ async def test_what_is_small_does_not_wait_and_what_has_begun_goes_on(
     busy.set()
     await asyncio.gather(*calls, return_exceptions=True)
     await asyncio.to_thread(made.close)
-    assert done == ["step 0", "drop 0", "small", "smaller", "step 2", "step 1", "large"]
+    bound, unbound = f"step {begun.growth.number}", f"step {fresh.growth.number}"
+    assert done == ["step 0", "drop 0", "small", "smaller", "lay", bound, unbound, "large"]

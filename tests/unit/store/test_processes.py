@@ -32,8 +32,8 @@ async def test_children_and_threads_agree(tmp_path: Path) -> None:
     wheel = make_wheel("demo", "1.0", {"demo/__init__.py": "x = 1\n", "demo/é.txt": "text"})
     threads, children = ThreadWorkers(1), ProcessWorkers(1)
     try:
-        _row, one = await threads.unpack(job(tmp_path / "one", wheel))
-        _row, two = await children.unpack(job(tmp_path / "two", wheel))
+        _row, one, _laid = await threads.unpack(job(tmp_path / "one", wheel))
+        _row, two, _laid = await children.unpack(job(tmp_path / "two", wheel))
     finally:
         threads.close()
         children.close()
@@ -51,7 +51,7 @@ async def test_a_bad_wheel_is_the_same_error(tmp_path: Path) -> None:
             await children.unpack(job(tmp_path / "c", bad))
         assert failure.value.code == "bad-wheel"
         assert list((tmp_path / "c" / "tmp").iterdir()) == []
-        _row, manifest = await children.unpack(job(tmp_path / "c", good))
+        _row, manifest, _laid = await children.unpack(job(tmp_path / "c", good))
         assert manifest.name == "demo"
     finally:
         children.close()
@@ -65,7 +65,7 @@ async def test_a_killed_child_is_replaced(tmp_path: Path) -> None:
         await asyncio.to_thread(wait_until, lambda: children.children(), "the child is started ahead")
         first = children.children()[0]
         os.kill(first, signal.SIGKILL)
-        _row, manifest = await children.unpack(
+        _row, manifest, _laid = await children.unpack(
             job(tmp_path / "c", make_wheel("demo", "1.0", {"demo.py": "x"}))
         )
         assert manifest.version == "1.0"
