@@ -10,16 +10,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from pkgc_daemon.archives.arriving import Arriving, Disagreement
 from pkgc_daemon.archives.entrypoints import parse_entry_points, script_name_problem
 from pkgc_daemon.archives.headers import KNOWN_FORMATS, format_version, header_fields
 from pkgc_daemon.archives.record import RecordLine, parse_record
+from pkgc_daemon.archives.treewriter import TreeWriter
 from pkgc_daemon.archives.zipdirectory import DEFAULT_LIMITS, ArchiveLimits, Entry
 from pkgc_daemon.archives.zipreader import ZipReader
 from pkgc_daemon.errors import PkgcError
@@ -27,8 +28,6 @@ from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 #: Bounds for the files that are read whole, in bytes.
 _TEXT_LIMIT = 64 << 20
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER_MODE = 0o755
 _DATA_KEYS = frozenset({"purelib", "platlib", "headers", "scripts", "data"})
 #: Folders of an environment whose replacement by a file, or whose content, is the environment itself.
 _SCRIPT_DIRS = frozenset({"bin", "scripts"})
@@ -44,7 +43,12 @@ _INSTALLERS = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", 
 
 
 def unpack_wheel(
-    path: str, filename: str, sha256: str, destination: str, limits: ArchiveLimits = DEFAULT_LIMITS
+    path: str,
+    filename: str,
+    sha256: str,
+    destination: str,
+    limits: ArchiveLimits = DEFAULT_LIMITS,
+    arriving: Arriving | None = None,
 ) -> Manifest:
     """Validate the wheel at `path` and write its files into `destination`.
 
@@ -54,6 +58,8 @@ def unpack_wheel(
         sha256: hex digest of the bytes; recorded in the manifest, not computed here.
         destination: a folder that does not exist yet. On failure the caller throws it away.
         limits: bounds on what the archive may cost.
+        arriving: what was unpacked into `destination` (which exists then) while the same file arrived. All
+            is checked that is checked without it; only what was inflated and written is not done again.
 
     Returns:
         The manifest. Files are 0444 or 0555 (executables), folders 0755, whatever the umask; modification
@@ -62,10 +68,11 @@ def unpack_wheel(
     Raises:
         PkgcError: ``bad-archive`` (not one unambiguous zip), ``bad-wheel`` (what and where), ``disk-full``
             or ``store-io`` when writing fails.
+        Disagreement: what `arriving` unpacked is not what the archive's directory tells.
     """
     try:
         with ZipReader(path, filename, limits) as archive:
-            return _Wheel(archive, filename, sha256).unpack(destination)
+            return _Wheel(archive, filename, sha256, arriving).unpack(destination)
     except OSError as error:
         raise translate_os_error(error, f"unpacking {filename}") from error
 
@@ -117,8 +124,9 @@ def same_version(one: str, other: str) -> bool:
 
 
 class _Wheel:
-    def __init__(self, archive: ZipReader, filename: str, sha256: str) -> None:
+    def __init__(self, archive: ZipReader, filename: str, sha256: str, arriving: Arriving | None) -> None:
         self.archive = archive
+        self.arriving = arriving
         self.filename = filename
         self.sha256 = sha256
         self.name, self.version = wheel_identity(filename)
@@ -285,48 +293,52 @@ class _Wheel:
     def _write(
         self, destination: str, claims: Mapping[str, RecordLine | None], record: str
     ) -> list[FileEntry]:
-        os.mkdir(destination, _FOLDER_MODE)
-        # The umask is the process's and may not be touched here (threads); folders are mended if it bites.
-        masked = stat.S_IMODE(os.stat(destination).st_mode) != _FOLDER_MODE
-        if masked:
-            os.chmod(destination, _FOLDER_MODE)
-        made = {""}
+        arriving = self.arriving
+        tree = TreeWriter(destination) if arriving is None else arriving.tree
         written: list[FileEntry] = []
-        prefix = destination + "/"
+        reused = 0
         for entry in self.archive.entries:
             name = entry.name
             folder = name if entry.is_directory else name.rpartition("/")[0]
             compiled = "__pycache__" in name and "__pycache__" in name.split("/")
-            if folder not in made and not compiled:
-                self._make_folders(prefix, folder, made, masked)
+            if not compiled:
+                tree.folder(folder)
             if not entry.is_directory:
                 claim = claims[name]
                 if compiled:
                     self._verify_only(entry, claim)
-                    continue
-                small = self.archive.small(entry)
-                if small is None or (claim is not None and claim.algorithm != "sha256"):
-                    written.append(self._write_file(prefix + name, entry, claim))
+                elif arriving is not None and entry.offset in arriving.files:
+                    written.append(self._reuse(arriving, tree, entry, claim))
+                    reused += 1
                 else:
-                    written.append(self._write_small(prefix + name, entry, claim, small))
+                    small = self.archive.small(entry)
+                    if small is None or (claim is not None and claim.algorithm != "sha256"):
+                        written.append(self._write_file(tree, entry, claim))
+                    else:
+                        written.append(self._write_small(tree, entry, claim, small))
+        if arriving is not None and reused != len(arriving.files):
+            raise Disagreement("files were unpacked that are not in the directory")
         if not any(entry.path == record for entry in written):
             self._refuse("its RECORD was not written", "none", record)
         return written
 
-    def _make_folders(self, prefix: str, folder: str, made: set[str], masked: bool) -> None:
-        missing = []
-        while folder not in made:
-            made.add(folder)
-            missing.append(folder)
-            folder = folder.rpartition("/")[0]
-        for path in reversed(missing):
-            os.mkdir(prefix + path, _FOLDER_MODE)
-            if masked:
-                os.chmod(prefix + path, _FOLDER_MODE)
+    def _reuse(
+        self, arriving: Arriving, tree: TreeWriter, entry: Entry, claim: RecordLine | None
+    ) -> FileEntry:
+        """A file that was written while the archive arrived: everything else about it is checked now."""
+        member, there = arriving.files[entry.offset]
+        if not self.archive.agrees(entry, member):
+            raise Disagreement(f"{entry.name} is not what its local header said")
+        if claim is not None and claim.algorithm != "sha256":
+            self._verify_only(entry, claim)
+        else:
+            self._check_claim(entry, claim, bytes.fromhex(member.sha256))
+        if entry.executable:
+            tree.make_executable(entry.name)
+        return FileEntry(entry.name, entry.size, entry.executable, member.sha256, there.mtime_ns, there.inode)
 
-    def _write_file(self, path: str, entry: Entry, claim: RecordLine | None) -> FileEntry:
-        mode = 0o555 if entry.executable else 0o444
-        fd = os.open(path, _CREATE, mode)
+    def _write_file(self, tree: TreeWriter, entry: Entry, claim: RecordLine | None) -> FileEntry:
+        fd = tree.create(entry.name, executable=entry.executable)
         try:
             hasher = hashlib.sha256()
             other = None if claim is None or claim.algorithm == "sha256" else hashlib.new(claim.algorithm)
@@ -334,39 +346,25 @@ class _Wheel:
                 hasher.update(chunk)
                 if other is not None:
                     other.update(chunk)
-                written = os.write(fd, chunk)
-                while written < len(chunk):
-                    written += os.write(fd, memoryview(chunk)[written:])
+                tree.put(fd, chunk)
             self._check_claim(entry, claim, (other or hasher).digest())
-            status = os.fstat(fd)
-            if stat.S_IMODE(status.st_mode) != mode:
-                os.fchmod(fd, mode)
+            there = tree.done(fd, executable=entry.executable)
         finally:
             os.close(fd)
         return FileEntry(
-            entry.name, entry.size, entry.executable, hasher.hexdigest(), status.st_mtime_ns, status.st_ino
+            entry.name, entry.size, entry.executable, hasher.hexdigest(), there.mtime_ns, there.inode
         )
 
-    def _write_small(self, path: str, entry: Entry, claim: RecordLine | None, data: bytes) -> FileEntry:
+    def _write_small(
+        self, tree: TreeWriter, entry: Entry, claim: RecordLine | None, data: bytes
+    ) -> FileEntry:
         """`_write_file` for the many files that are one piece: half the calls."""
-        mode = 0o555 if entry.executable else 0o444
         size = len(data)
         digest = hashlib.sha256(data)
         if claim is not None and (claim.digest != digest.digest() or claim.size != size):
             self._check_claim(entry, claim, digest.digest())
-        fd = os.open(path, _CREATE, mode)
-        try:
-            written = os.write(fd, data) if size else 0
-            while written < size:
-                written += os.write(fd, memoryview(data)[written:])
-            status = os.fstat(fd)
-            if status.st_mode & 0o7777 != mode:
-                os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
-        return FileEntry(
-            entry.name, size, entry.executable, digest.hexdigest(), status.st_mtime_ns, status.st_ino
-        )
+        there = tree.write(entry.name, data, executable=entry.executable)
+        return FileEntry(entry.name, size, entry.executable, digest.hexdigest(), there.mtime_ns, there.inode)
 
     def _verify_only(self, entry: Entry, claim: RecordLine | None) -> None:
         hasher = hashlib.new("sha256" if claim is None else claim.algorithm)

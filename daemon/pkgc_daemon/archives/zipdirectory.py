@@ -26,7 +26,8 @@ FLAG_ENCRYPTED, FLAG_DESCRIPTOR, FLAG_PATCH, FLAG_STRONG, FLAG_UTF8, FLAG_MASKED
 #: Flags that must be equal in the local header and the directory (the others are hints to packers).
 FLAGS_COMPARED = FLAG_ENCRYPTED | FLAG_DESCRIPTOR | FLAG_PATCH | FLAG_STRONG | FLAG_UTF8 | FLAG_MASKED
 MAX32, MAX16 = 0xFFFFFFFF, 0xFFFF
-LOCAL_SIZE = 30
+LOCAL = struct.Struct("<4s5H3L2H")
+LOCAL_SIZE = LOCAL.size
 
 #: "Version needed to extract" of APPNOTE 6.3; other readers refuse more.
 _NEWEST = 63
@@ -158,7 +159,7 @@ class Directory:
         if signature != b"PK\x01\x02" or next_at > len(directory):
             self._refuse("its directory is malformed", f"at byte {at} of the directory", "an entry")
         raw_name = directory[name_at:extra_at]
-        name = self._check_name(raw_name, flags)
+        name = self.check_name(raw_name, flags)
         if extra_size:
             extra = directory[extra_at : extra_at + extra_size]
             size, compressed, offset, disk = self._central_extra(
@@ -272,7 +273,25 @@ class Directory:
         size, compressed, offset = (next(reading) if short == MAX32 else short for short in shorts)
         return size, compressed, offset, disk
 
+    def local_zip64(self, name: str, field: bytes, size: int, compressed: int) -> tuple[int, int]:
+        """The sizes of a local header that has a zip64 field: (uncompressed, compressed)."""
+        known = len(field) // 8
+        wanted = (size == MAX32) + (compressed == MAX32)
+        if known < wanted:
+            self._refuse(
+                f"{name}: its zip64 field is malformed", f"{len(field)} bytes", f"{8 * wanted} bytes"
+            )
+        values = struct.unpack_from(f"<{known}Q", field)
+        if wanted == 2:
+            return int(values[0]), int(values[1])
+        if size == MAX32:
+            return int(values[0]), compressed
+        if compressed == MAX32:
+            return size, int(values[1] if known > 1 else values[0])
+        return size, compressed
+
     def extra_fields(self, name: str, extra: bytes) -> dict[int, bytes]:
+        """The extra fields of a header, by kind."""
         fields: dict[int, bytes] = {}
         at = 0
         while at + _EXTRA.size <= len(extra):
@@ -288,7 +307,7 @@ class Directory:
             self._refuse(f"{name}: its extra fields are malformed", f"{len(extra) - at} bytes left", "none")
         return fields
 
-    def _check_name(self, raw: bytes, flags: int) -> str:
+    def check_name(self, raw: bytes, flags: int) -> str:
         """Decode and validate a name (standards.md W9); a name says one thing on every system."""
         limits = self.limits
         if _PLAIN_NAME.fullmatch(raw) and len(raw) <= limits.name_bytes and limits.depth >= _PLAIN_DEPTH:

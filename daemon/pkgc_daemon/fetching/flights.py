@@ -20,21 +20,20 @@ from urllib.parse import urldefrag, urlsplit
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.bodies import (
     MAX_FILE_BYTES,
-    Progress,
     Source,
-    Stamp,
     Unchanged,
     receive,
 )
 from pkgc_daemon.fetching.failures import TransferError, for_disk
 from pkgc_daemon.fetching.hurry import TooSlow, hurry
 from pkgc_daemon.fetching.localfiles import copy_file
-from pkgc_daemon.fetching.partials import Partial, hash_file, in_thread, take_stock
+from pkgc_daemon.fetching.partials import Follower, Partial, hash_file, in_thread, take_stock
 from pkgc_daemon.fetching.patience import Kind, Patience
 from pkgc_daemon.fetching.routes import (
     Arrival,
     Flight,
     Route,
+    Telling,
     Waiter,
     fail,
     fail_each,
@@ -43,7 +42,7 @@ from pkgc_daemon.fetching.routes import (
 )
 from pkgc_daemon.fetching.slots import HostSlots
 from pkgc_daemon.fetching.transport import Transport
-from pkgc_daemon.fetching.verdicts import Expectation, size_mismatch
+from pkgc_daemon.fetching.verdicts import Expectation
 from pkgc_daemon.redaction import redact
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
@@ -51,6 +50,8 @@ from pkgc_daemon.vocabulary import Artifact, Digest, IndexOptions
 #: (file, sha256 hex, size, every digest computed, file name, URL without credentials) -> the Artifact.
 #: It moves the file away; it is called once for each transfer.
 Publish = Callable[[Path, str, int, frozenset[Digest], str, str], Awaitable[Artifact]]
+#: (file that grows, bytes that it will have) -> who unpacks it meanwhile.
+Follow = Callable[[Path, int], Follower]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class FetchLimits:
     """Bytes a second; a source that gives less is left for one that another waiter has brought."""
     slow_window: float = 5.0
     """Seconds over which the rate is taken."""
+    follow_from: int = 32 << 20
+    """Bytes from which on a wheel is unpacked while it arrives."""
 
 
 class Fetcher:
@@ -78,6 +81,7 @@ class Fetcher:
         publish: takes a verified file into the store.
         find: what the store has under a digest; asked just before a transfer begins, so that who looked
             there a moment too early does not fetch again what a flight has just brought.
+        follow: has a large wheel unpacked while it arrives.
     """
 
     def __init__(
@@ -87,12 +91,14 @@ class Fetcher:
         publish: Publish,
         *,
         find: Callable[[Digest], Artifact | None] | None = None,
+        follow: Follow | None = None,
         limits: FetchLimits | None = None,
     ) -> None:
         self._transport = transport
         self._incoming = incoming
         self._publish = publish
         self._find = find
+        self._follow = follow
         self.limits = limits or FetchLimits()
         self._flights: dict[str, Flight] = {}
         self._executor = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="pkgc-fetch")
@@ -262,6 +268,7 @@ class Fetcher:
             for route in flight.routes.values():
                 if route.partial is not None:
                     await route.partial.settle()
+                    route.partial.drop_follower()
                     if route.partial.kept:
                         self._left.add(route.partial.path.name)
                     self._names.discard(route.partial.path.name)
@@ -319,50 +326,29 @@ class Fetcher:
         return await self._land(flight, route, partial, digests)
 
     async def _transfer(self, flight: Flight, route: Route, partial: Partial) -> frozenset[Digest]:
-        network = 0
-
-        def arrived(amount: int) -> None:
-            flight.arrived += amount
-            for waiter in flight.waiters:
-                waiter.reporter.advanced(flight.key, amount)
-
-        def received(amount: int) -> None:
-            nonlocal network
-            network += amount
-            if flight.waiters:
-                flight.waiters[0].reporter.count("downloaded_bytes", amount)
-
-        def expects(total: int | None) -> None:
-            if total is not None and sizes and total not in sizes:
-                raise TransferError(Kind.FATAL, size_mismatch(sizes, total, route.source.url))
-            if total is not None and total != flight.total:
-                flight.total = total
-                for waiter in flight.waiters:
-                    waiter.reporter.started(flight.key, waiter.filename, total)
-
-        def answered(stamp: Stamp | None) -> None:
-            route.stamp = stamp
-
-        # Sizes that somebody may accept; empty: any.
-        exact = [one.expected.size for one in flight.waiters]
-        sizes = frozenset(size for size in exact if size is not None) if None not in exact else frozenset()
+        telling = Telling(flight, route, lambda total: self._have_followed(flight, partial, total))
         if route.source.is_local:
             route.patience.begin()
-            progress = Progress(expects, arrived, received)
-            return await copy_file(route.source.url, partial, self._executor, progress)
+            return await copy_file(route.source.url, partial, self._executor, telling.progress())
         async with self._slots.slot(route.source.host, route.source.size_hint or 0):
             # Only now: waiting for a slot is not the server's fault.
             route.patience.begin()
-            async with hurry(flight, lambda: network, self.limits.slow_window, self.limits.slow_rate):
+            async with hurry(flight, lambda: telling.network, self.limits.slow_window, self.limits.slow_rate):
                 return await receive(
                     self._transport,
                     route.source,
                     partial,
-                    Progress(expects, arrived, received, answered),
+                    telling.progress(),
                     connect_timeout=route.patience.connect_timeout(),
                     verifiable=flight.key.startswith("sha256:"),
-                    cap=max(sizes, default=MAX_FILE_BYTES),
+                    cap=max(telling.sizes, default=MAX_FILE_BYTES),
                 )
+
+    def _have_followed(self, flight: Flight, partial: Partial, total: int) -> None:
+        """Have a large wheel unpacked while it arrives."""
+        large = total >= self.limits.follow_from and flight.label.lower().endswith(".whl")
+        if large and self._follow is not None and partial.follower is None:
+            partial.follower = self._follow(partial.path, total)
 
     async def _land(self, flight: Flight, route: Route, partial: Partial, digests: frozenset[Digest]) -> bool:
         """All bytes are here. Tell whom they are wrong; publish them if they are right for anybody."""
@@ -397,6 +383,9 @@ class Fetcher:
         filename = flight.waiters[0].filename
         artifact = await self._publish(partial.path, sha256, size, digests, filename, shown)
         flight.arrival = Arrival(artifact, route.source.name, route.stamp, began=flight.began)
+        if partial.follower is not None:
+            partial.follower.landed(sha256)
+            partial.follower = None
         route.partial = None
         await self._clear(flight, partial)
         for waiter, error in verdicts:
@@ -417,6 +406,7 @@ class Fetcher:
             self._names.discard(landed.path.name)
         for partial in partials:
             await partial.settle()
+            partial.drop_follower()
             self._left.discard(partial.path.name)
             await in_thread(self._executor, partial.forget)
             self._names.discard(partial.path.name)

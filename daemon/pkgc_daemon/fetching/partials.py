@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.fetching.failures import TransferError, for_disk
@@ -32,6 +32,8 @@ BATCH = 256 * 1024
 #: Seconds after which bytes that arrived are written even if they do not make a batch.
 LATEST = 1.0
 _REHASH_BLOCK = 1 << 20
+#: Pieces that are written by one call; systems allow 1024 at least.
+_PIECES = 512
 
 T = TypeVar("T")
 
@@ -49,6 +51,19 @@ class Validator(NamedTuple):
     def if_range(self) -> str | None:
         """The value of If-Range, or None when the rest must not be asked for."""
         return self.etag or self.last_modified
+
+
+class Follower(Protocol):
+    """One who reads the file while it grows; its methods return at once and do not raise."""
+
+    def grown(self, kept: int) -> None:
+        """So many bytes are in the file, and will not change. Called in any thread."""
+
+    def landed(self, sha256: str) -> None:
+        """The file is complete, verified, and in the store. Called on the loop."""
+
+    def dropped(self) -> None:
+        """What has arrived counts no more. Called in any thread."""
 
 
 class _Disturbed(OSError):
@@ -72,6 +87,8 @@ class Partial:
         self.validator: Validator | None = None
         self.resumed = False
         """Whether any byte came from an earlier attempt."""
+        self.follower: Follower | None = None
+        """Nobody who follows it changes anything for the file."""
         self.noted = False
         """Whether there may be a sidecar."""
         self._url = url
@@ -270,14 +287,20 @@ class Partial:
         temporary.replace(self.sidecar)
 
     def _append_now(self, data: list[bytes]) -> None:
-        for piece in data:
-            view = memoryview(piece)
-            while view:
-                written = os.write(self._fd, view)
+        views = [memoryview(piece) for piece in data]
+        while views:
+            # At once: each call lets go of the GIL, and has to wait for it afterwards.
+            written = os.writev(self._fd, views[:_PIECES])
+            self.kept += written
+            while written:
+                done, views[0] = views[0][:written], views[0][written:]
                 for hasher in self._hashers.values():
-                    hasher.update(view[:written])
-                self.kept += written
-                view = view[written:]
+                    hasher.update(done)
+                written -= len(done)
+                if not views[0]:
+                    del views[0]
+        if self.follower is not None:
+            self.follower.grown(self.kept)
 
     def _close_now(self) -> None:
         if self._fd >= 0:
@@ -289,8 +312,15 @@ class Partial:
         if self.validator is None or self.kept == 0:
             self._discard_now()
 
+    def drop_follower(self) -> None:
+        """Whoever follows the file need not any more."""
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.dropped()
+
     def _discard_now(self) -> None:
         self._close_now()
+        self.drop_follower()
         if self._inode is not None:
             self.forget()
         self._inode = None

@@ -7,14 +7,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.fetching.bodies import Source, Stamp
+from pkgc_daemon.fetching.bodies import Progress, Source, Stamp
+from pkgc_daemon.fetching.failures import TransferError
 from pkgc_daemon.fetching.partials import Partial
-from pkgc_daemon.fetching.patience import Patience
-from pkgc_daemon.fetching.verdicts import Expectation
+from pkgc_daemon.fetching.patience import Kind, Patience
+from pkgc_daemon.fetching.verdicts import Expectation, size_mismatch
 from pkgc_daemon.reporting import Reporter
 from pkgc_daemon.vocabulary import Artifact
 
@@ -97,6 +99,56 @@ class Flight:
 
     total: int | None = None
     arrived: int = 0
+
+
+class Telling:
+    """Tells everybody who waits for a flight how one attempt goes on.
+
+    Args:
+        flight: the flight.
+        route: the source of this attempt.
+        known: told of the whole size as soon as it is known, if it may be right.
+    """
+
+    def __init__(self, flight: Flight, route: Route, known: Callable[[int], None]) -> None:
+        self.network = 0
+        """Bytes that came over the network."""
+        exact = [one.expected.size for one in flight.waiters]
+        self.sizes = (
+            frozenset(size for size in exact if size is not None) if None not in exact else frozenset()
+        )
+        """Sizes that somebody may accept; empty: any."""
+        self._flight = flight
+        self._route = route
+        self._known = known
+
+    def progress(self) -> Progress:
+        """The functions that are to be called."""
+        return Progress(self._expects, self._arrived, self._received, self._answered)
+
+    def _arrived(self, amount: int) -> None:
+        self._flight.arrived += amount
+        for waiter in self._flight.waiters:
+            waiter.reporter.advanced(self._flight.key, amount)
+
+    def _received(self, amount: int) -> None:
+        self.network += amount
+        if self._flight.waiters:
+            self._flight.waiters[0].reporter.count("downloaded_bytes", amount)
+
+    def _expects(self, total: int | None) -> None:
+        if total is None:
+            return
+        if self.sizes and total not in self.sizes:
+            raise TransferError(Kind.FATAL, size_mismatch(self.sizes, total, self._route.source.url))
+        if total != self._flight.total:
+            self._flight.total = total
+            for waiter in self._flight.waiters:
+                waiter.reporter.started(self._flight.key, waiter.filename, total)
+        self._known(total)
+
+    def _answered(self, stamp: Stamp | None) -> None:
+        self._route.stamp = stamp
 
 
 def next_route(flight: Flight) -> Route | None:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ class Services:
             store.incoming,
             store.publish_artifact,
             find=store.find,
+            follow=partial(store.workers.follow, str(store.layout.root)),
             limits=fetch_limits(config.network),
         )
         direct_urls = DirectUrls(self._fetcher, transport, store)

@@ -1,4 +1,4 @@
-"""Unpacking in processes: each thread of the pool has a child of its own, fed over a pipe.
+"""Unpacking in processes: each lane has a child of its own, fed over a pipe.
 
 The children (`unpacker.py`) import only what unpacking needs, and end with the daemon: at the end of their
 input, and by the kernel when the daemon is killed.
@@ -10,7 +10,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,14 @@ import msgpack
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
+from pkgc_daemon.store.lanes import Growth, Job, Lane, Unpacked
 from pkgc_daemon.store.laying import Outlay
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
-from pkgc_daemon.store.workers import Job, ThreadWorkers, Unpacked
+from pkgc_daemon.store.workers import ThreadWorkers
 
 #: Seconds that a child has to end after its input has ended.
 _FAREWELL = 10.0
-#: Seconds to wait for all threads when the children are started ahead.
-_START = 20.0
 
 
 def default_count() -> int:
@@ -46,44 +44,48 @@ class ProcessWorkers(ThreadWorkers):
 
     lays = True
 
-    def __init__(self, count: int) -> None:
-        super().__init__(count)
-        self._lane = threading.local()
-        self._children: list[subprocess.Popen[bytes]] = []
+    def _lanes(self) -> Sequence[Lane]:
+        return [ChildLane() for _ in range(self.count)]
+
+    def children(self) -> list[int]:
+        """Process ids of those that run."""
+        return [lane.pid for lane in self._every if isinstance(lane, ChildLane) and lane.pid]
+
+
+class ChildLane:
+    """A lane in a child; what the child was unpacking is lost when it dies."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the child; 0: there is none."""
+        return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
-        """See `Workers.start`: one child for each thread."""
-        together = threading.Barrier(self.count)
-
-        def prepare() -> None:
-            self._child()
-            with contextlib.suppress(threading.BrokenBarrierError):
-                together.wait(_START)  # so that each thread of the pool takes one of these
-
-        for _ in range(self.count):
-            self._pool.submit(prepare)
+        """See `Lane.start`."""
+        self._child()
 
     def _child(self) -> subprocess.Popen[bytes]:
-        """This thread's child; a new one when there is none or it has died."""
-        child: subprocess.Popen[bytes] | None = getattr(self._lane, "child", None)
+        """The child; a new one when there is none or it has died."""
+        child = self._process
         if child is not None and child.poll() is not None:
             _end(child)
             child = None
         if child is None:
-            # The kernel ends it with this thread, which lives as long as the pool: see unpacker.py.
-            child = subprocess.Popen(
+            # The kernel ends it with the thread that starts it, which lives as long as the pool: unpacker.py.
+            child = self._process = subprocess.Popen(
                 [sys.executable, "-I", "-m", "pkgc_daemon.store.unpacker", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            self._lane.child = child
-            with self._guard:
-                self._children = [one for one in self._children if one.poll() is None] + [child]
         return child
 
-    def _unpack(self, job: Job) -> Unpacked:
-        told = ["unpack", *job]
-        answer = self._ask(told) or self._ask(told)  # a child may have been killed while it was idle
+    def build(self, job: Job, number: int | None) -> Unpacked:
+        """See `Lane.build`."""
+        request = {"do": "build", "job": list(job), "number": number}
+        answer = self._ask(request) or self._ask(request)  # a child may have been killed while it was idle
         if answer is None:
             raise PkgcError(
                 "unpack-failed",
@@ -95,19 +97,30 @@ class ProcessWorkers(ThreadWorkers):
         manifest = trees.read_manifest(Layout(Path(job.cache)), job.sha256)
         return Unpacked(TreeRow(*answer["row"]), manifest, answer["note"])
 
-    def _lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+    def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `Lane.lay`."""
         # A child that died may have left half of it: it is swept at the next start.
-        answer = self._ask(["lay", cache, outlays])
+        answer = self._ask({"do": "lay", "cache": cache, "outlays": outlays})
         notes: list[dict[str, Any] | None] = [None for _ in outlays] if answer is None else answer["notes"]
         return notes
 
-    def _ask(self, job: Sequence[Any]) -> dict[str, Any] | None:
+    def advance(self, growth: Growth) -> bool:
+        """See `Lane.advance`."""
+        answer = self._ask({"do": "advance", "growth": list(growth)})
+        return answer is not None and answer.get("goes_on") is True
+
+    def drop(self, number: int) -> None:
+        """See `Lane.drop`."""
+        if self._process is not None:
+            self._ask({"do": "drop", "number": number})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Have the child do it; None when it ended without an answer."""
         child = self._child()
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            write_frame(child.stdin, msgpack.packb(job, unicode_errors="surrogateescape"))
+            write_frame(child.stdin, msgpack.packb(request, unicode_errors="surrogateescape"))
             frame = read_frame(child.stdout)
         except OSError:
             frame = None
@@ -119,10 +132,9 @@ class ProcessWorkers(ThreadWorkers):
         return answer if isinstance(answer, dict) else None
 
     def close(self) -> None:
-        """See `Workers.close`."""
-        super().close()
-        for child in self._children:
-            _end(child)
+        """See `Lane.close`: a child that ends throws away what it has."""
+        if self._process is not None:
+            _end(self._process)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -31,6 +31,7 @@ from pkgc_daemon.store.filesystem import (
     sync_filesystem,
 )
 from pkgc_daemon.store.housekeeping import Housekeeping
+from pkgc_daemon.store.lanes import Job
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.lock import CacheLock
 from pkgc_daemon.store.manifests import ManifestCache
@@ -38,7 +39,7 @@ from pkgc_daemon.store.outlays import Laying, Outlays
 from pkgc_daemon.store.publishing import Publishing
 from pkgc_daemon.store.ready import ReadyCopies
 from pkgc_daemon.store.records import Records
-from pkgc_daemon.store.workers import Job, ThreadWorkers, Workers
+from pkgc_daemon.store.workers import ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 
 _LOG = logging.getLogger(__name__)

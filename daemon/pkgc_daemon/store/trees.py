@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pkgc_daemon.archives.arriving import Arriving, Disagreement
 from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
 from pkgc_daemon.archives.wheel import translate_os_error, unpack_wheel
 from pkgc_daemon.errors import PkgcError
@@ -25,34 +26,104 @@ from pkgc_daemon.vocabulary import FileEntry, Manifest
 _CHUNK = 1 << 20
 
 
-def build(layout: Layout, artifact: Path, filename: str, sha256: str, boot: str) -> tuple[TreeRow, Manifest]:
+class Ahead:
+    """A wheel that is unpacked while it arrives, into a draft, of which `build` makes a tree.
+
+    Args:
+        layout: the store's folders.
+        incoming: the file that grows.
+        total: bytes that it will have.
+
+    Raises:
+        OSError: it is not there, or the draft cannot be made.
+    """
+
+    def __init__(self, layout: Layout, incoming: Path, total: int) -> None:
+        self.draft = _new_draft(layout)
+        try:
+            self.arriving = Arriving(str(incoming), total, str(self.draft / "root"))
+        except BaseException:
+            remove_tree(self.draft)
+            raise
+
+    def close(self) -> None:
+        """Let go of everything; what `build` has published is not touched."""
+        self.arriving.close()
+        remove_tree(self.draft)
+
+
+def _new_draft(layout: Layout) -> Path:
+    draft = layout.draft()
+    draft.mkdir(mode=0o755)
+    draft.chmod(0o755)
+    return draft
+
+
+def build(
+    layout: Layout, artifact: Path, filename: str, sha256: str, boot: str, ahead: Ahead | None = None
+) -> tuple[TreeRow, Manifest]:
     """Unpack `artifact` and publish the tree; see the table in `store`. Leaves nothing behind on failure.
+
+    Args:
+        layout: the store's folders.
+        artifact: verified bytes.
+        filename: of the wheel.
+        sha256: of those bytes.
+        boot: id of this boot.
+        ahead: what was unpacked while they arrived, if anything; it is used up.
 
     Raises:
         PkgcError: what `archives.wheel.unpack_wheel` raises; ``store-io`` or ``disk-full``.
     """
+    if ahead is not None:
+        try:
+            return _build_ahead(layout, artifact, filename, sha256, boot, ahead)
+        except (Disagreement, OSError):
+            pass  # one reading of the whole decides, as it would have without
+        finally:
+            ahead.close()
     draft = layout.draft()
     try:
         try:
             draft.mkdir(mode=0o755)
             draft.chmod(0o755)
             manifest = unpack_wheel(str(artifact), filename, sha256, str(draft / "root"))
-            write_atomically(draft / "manifest", manifest_to_bytes(manifest), layout.temporary)
-            target = layout.tree(sha256)
-            if os.path.lexists(target):
-                # Unknown to the catalog, or damaged: what stands there is not trusted.
-                away = layout.draft()
-                os.rename(target, away)
-                os.rename(draft, target)
-                remove_tree(away)
-            else:
-                os.rename(draft, target)
-            return _row(layout, manifest, boot, time.time()), manifest
+            return _publish(layout, draft, manifest, boot)
         except OSError as error:
             raise translate_os_error(error, f"unpacking {filename}") from error
     except BaseException:
         remove_tree(draft)
         raise
+
+
+def _build_ahead(
+    layout: Layout, artifact: Path, filename: str, sha256: str, boot: str, ahead: Ahead
+) -> tuple[TreeRow, Manifest]:
+    arriving = ahead.arriving
+    if not arriving.is_of(str(artifact)):
+        raise Disagreement("another file was unpacked")
+    arriving.advance(os.stat(artifact).st_size)
+    arriving.finish()
+    try:
+        manifest = unpack_wheel(str(artifact), filename, sha256, str(ahead.draft / "root"), arriving=arriving)
+    except PkgcError as error:
+        # Also what the archive does not allow: the same error comes again, from the reading that counts.
+        raise Disagreement(error.message) from error
+    return _publish(layout, ahead.draft, manifest, boot)
+
+
+def _publish(layout: Layout, draft: Path, manifest: Manifest, boot: str) -> tuple[TreeRow, Manifest]:
+    write_atomically(draft / "manifest", manifest_to_bytes(manifest), layout.temporary)
+    target = layout.tree(manifest.sha256)
+    if os.path.lexists(target):
+        # Unknown to the catalog, or damaged: what stands there is not trusted.
+        away = layout.draft()
+        os.rename(target, away)
+        os.rename(draft, target)
+        remove_tree(away)
+    else:
+        os.rename(draft, target)
+    return _row(layout, manifest, boot, time.time()), manifest
 
 
 def is_intact(root: Path, row: TreeRow) -> bool:

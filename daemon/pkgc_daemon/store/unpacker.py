@@ -1,6 +1,6 @@
-"""The child that unpacks: `python -m pkgc_daemon.store.unpacker PARENT`; jobs in, rows and manifests out.
+"""The child that unpacks: `python -m pkgc_daemon.store.unpacker PARENT`; a lane behind two pipes.
 
-It serves its standard input until that ends, one job at a time, and never outlives the daemon.
+It serves its standard input until that ends, one request at a time, and never outlives the daemon.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,7 @@ import msgpack
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
+from pkgc_daemon.store.lanes import Growth, Job, LocalLane, Unpacked
 from pkgc_daemon.store.laying import Layer, Outlay
 from pkgc_daemon.store.layout import Layout
 
@@ -41,47 +43,66 @@ def write_frame(stream: IO[bytes], body: bytes) -> None:
     stream.flush()
 
 
-def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
-    """Unpack and lay out what `stream` names, until it ends."""
-    layers: dict[str, Layer] = {}
-    while (frame := read_frame(stream)) is not None:
-        kind, cache, *job = msgpack.unpackb(frame, unicode_errors="surrogateescape")
-        layout = Layout(Path(cache))
-        layer = layers.get(cache)
+class LayingLane(LocalLane):
+    """A lane in a process whose umask is 0: it lays out, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._layers: dict[str, Layer] = {}
+
+    def build(self, job: Job, number: int | None) -> Unpacked:
+        """See `Lane.build`."""
+        unpacked = super().build(job, number)
+        if job.outlay is None:
+            return unpacked
+        layer = self._layer(job.cache)
+        layer.wrote(unpacked.manifest, job.outlay.asked_at)
+        root = str(Layout(Path(job.cache)).tree_root(job.sha256))
+        return unpacked._replace(note=layer.lay(job.sha256, root, job.outlay, time.monotonic()))
+
+    def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
+        """See `Lane.lay`."""
+        layout, layer = Layout(Path(cache)), self._layer(cache)
+        return [
+            layer.lay(sha256, str(layout.tree_root(sha256)), outlay, time.monotonic())
+            for sha256, outlay in outlays
+        ]
+
+    def _layer(self, cache: str) -> Layer:
+        layer = self._layers.get(cache)
         if layer is None:
-            layer = layers[cache] = Layer(partial(trees.read_manifest, layout))
-        answer = _unpack(layout, layer, *job) if kind == "unpack" else _lay(layout, layer, *job)
-        write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+            layer = self._layers[cache] = Layer(partial(trees.read_manifest, Layout(Path(cache))))
+        return layer
 
 
-def _unpack(
-    layout: Layout,
-    layer: Layer,
-    artifact: str,
-    filename: str,
-    sha256: str,
-    boot: str,
-    _size: int,
-    asked: list[Any] | None,
-) -> dict[str, Any]:
+def serve(stream: IO[bytes], answers: IO[bytes]) -> None:
+    """Do what `stream` asks for, until it ends: the methods of `lanes.Lane`."""
+    lane = LayingLane()
     try:
-        row, manifest = trees.build(layout, Path(artifact), filename, sha256, boot)
+        while (frame := read_frame(stream)) is not None:
+            answer = _answer(lane, msgpack.unpackb(frame, unicode_errors="surrogateescape"))
+            write_frame(answers, msgpack.packb(answer, unicode_errors="surrogateescape"))
+    finally:
+        lane.close()
+
+
+def _answer(lane: LayingLane, request: dict[str, Any]) -> dict[str, Any]:
+    if request["do"] == "advance":
+        return {"goes_on": lane.advance(Growth(*request["growth"]))}
+    if request["do"] == "drop":
+        lane.drop(request["number"])
+        return {}
+    if request["do"] == "lay":
+        outlays = [(sha256, Outlay(*asked)) for sha256, asked in request["outlays"]]
+        return {"notes": lane.lay(request["cache"], outlays)}
+    job = Job(*request["job"])
+    if job.outlay is not None:
+        job = job._replace(outlay=Outlay(*job.outlay))
+    try:
+        done = lane.build(job, request["number"])
     except PkgcError as error:
         return {"error": error.to_wire()}
-    note = None
-    if asked is not None:
-        outlay = Outlay(*asked)
-        layer.wrote(manifest, outlay.asked_at)
-        note = layer.lay(sha256, str(layout.tree_root(sha256)), outlay, time.monotonic())
-    return {"row": list(dataclasses.astuple(row)), "note": note}
-
-
-def _lay(layout: Layout, layer: Layer, outlays: list[tuple[str, list[Any]]]) -> dict[str, Any]:
-    notes = [
-        layer.lay(sha256, str(layout.tree_root(sha256)), Outlay(*asked), time.monotonic())
-        for sha256, asked in outlays
-    ]
-    return {"notes": notes}
+    return {"row": list(dataclasses.astuple(done.row)), "note": done.note}
 
 
 def die_with(parent: int) -> None:

@@ -20,7 +20,7 @@ NAMES = st.text("aZ0_.-+/\\: \n~\u00e9", max_size=24).map(str.encode) | st.sampl
 
 def read(raw: bytes, limits: ArchiveLimits = DEFAULT_LIMITS) -> str | None:
     try:
-        return Directory("x", limits, 1)._check_name(raw, FLAG_UTF8)
+        return Directory("x", limits, 1).check_name(raw, FLAG_UTF8)
     except PkgcError:
         return None
 

@@ -796,15 +796,15 @@ async def test_a_full_disk_is_said_and_frees_what_it_took(
     server: IndexServer, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.add(BIG, NAME)
-    real_write, room = os.write, [1_000_000]
+    real_write, room = os.writev, [1_000_000]
 
     def write(fd: int, data: Any) -> int:
-        room[0] -= len(data)
+        room[0] -= sum(map(len, data))
         if room[0] < 0:
             raise OSError(28, "No space left on device")
         return real_write(fd, data)
 
-    monkeypatch.setattr("pkgc_daemon.fetching.partials.os.write", write)
+    monkeypatch.setattr("pkgc_daemon.fetching.partials.os.writev", write)
     error = await bench.fails(url, digest(BIG))
     assert error.code == "disk-full"
     assert bench.leftovers() == []

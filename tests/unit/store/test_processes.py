@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store.lanes import Job
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.processes import ProcessWorkers, default_count
-from pkgc_daemon.store.workers import Job, ThreadWorkers
+from pkgc_daemon.store.workers import ThreadWorkers
 from tests.support.instance import alive, wait_until
 from tests.support.wheels import BuiltWheel, make_wheel
 
@@ -61,14 +62,14 @@ async def test_a_killed_child_is_replaced(tmp_path: Path) -> None:
     children = ProcessWorkers(1)
     children.start()
     try:
-        await asyncio.to_thread(wait_until, lambda: children._children, "the child is started ahead")
-        first = children._children[0].pid
+        await asyncio.to_thread(wait_until, lambda: children.children(), "the child is started ahead")
+        first = children.children()[0]
         os.kill(first, signal.SIGKILL)
         _row, manifest, _laid = await children.unpack(
             job(tmp_path / "c", make_wheel("demo", "1.0", {"demo.py": "x"}))
         )
         assert manifest.version == "1.0"
-        second = children._children[-1].pid
+        second = children.children()[-1]
         assert second != first
     finally:
         children.close()
@@ -82,8 +83,8 @@ def test_children_end_with_a_killed_daemon() -> None:
         "from pkgc_daemon.store.processes import ProcessWorkers\n"
         "workers = ProcessWorkers(2)\n"
         "workers.start()\n"
-        "while len(workers._children) < 2: time.sleep(0.01)\n"
-        "print(*(child.pid for child in workers._children), flush=True)\n"
+        "while len(workers.children()) < 2: time.sleep(0.01)\n"
+        "print(*workers.children(), flush=True)\n"
         "time.sleep(60)\n"
     )
     daemon = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
