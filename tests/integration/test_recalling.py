@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import stat
 import sys
 import time
@@ -248,3 +249,15 @@ def test_a_lock_that_was_edited(fresh: Fresh) -> None:
     assert fresh.sync(fresh.unhashed, "--refresh") == "two"
     fresh.unhashed.write_text("demo==1.0\n")
     assert fresh.sync(fresh.unhashed) == "one"
+
+
+def test_an_environment_that_refuses_such_wheels(fresh: Fresh, tmp_path: Path) -> None:
+    """Its `_manylinux` module says that the C library is not good enough (PEP 600): other wheels."""
+    tag = f"py3-none-manylinux_2_5_{platform.machine()}"
+    fresh.offer(demo("manylinux", tag=tag))
+    for _ in range(3):
+        assert fresh.sync(fresh.unhashed) == "manylinux"
+    venv = make_venv(tmp_path / "refusing", sys.executable)
+    (site(venv) / "_manylinux.py").write_text("def manylinux_compatible(*_):\n    return False\n")
+    fresh.pkgc.sync(fresh.unhashed, "--venv", venv, "-i", fresh.index.url)
+    assert (site(venv) / "demo/__init__.py").read_text() == "text = 'one'\n"
