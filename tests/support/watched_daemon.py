@@ -22,6 +22,11 @@ _MAY_BLOCK = (
     # one stat of what was just looked up: the cheap check of the store (invariant 6)
     ("pkgc_daemon/store/artifacts.py", {"is_intact"}),
     ("pkgc_daemon/store/trees.py", {"is_intact"}),
+    # one stat of a copy and of its file system, and a read that never waits
+    ("pkgc_daemon/store/ready.py", {"_is_there", "_disk_has_room"}),
+    ("pkgc_daemon/store/watching.py", {"touched"}),
+    # two stats: whether a sync's environment and the cache are on one file system
+    ("pkgc_daemon/serving/preparing.py", {"_fits"}),
     # a few stats per call: whether the cache is still there
     ("pkgc_daemon/store/lock.py", {"is_attached"}),
     # the drain begins: the socket's name is taken back

@@ -72,5 +72,5 @@ def manifest_from_bytes(data: bytes) -> Manifest:
             "bad-manifest",
             "A manifest in the store is damaged",
             context=f"expected format {FORMAT}\nfound {error}",
-            hint="`pkgc cache verify --fix` rebuilds it.",
+            hint="`pkgc cache verify` rebuilds it.",
         ) from error

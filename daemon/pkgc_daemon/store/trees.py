@@ -148,14 +148,14 @@ def read_manifest(layout: Layout, sha256: str) -> Manifest:
             "bad-manifest",
             f"The manifest of the tree {sha256} cannot be read",
             context=f"expected {layout.manifest(sha256)}\nfound {error.strerror}",
-            hint="`pkgc cache verify --fix` rebuilds it.",
+            hint="`pkgc cache verify` rebuilds it.",
         ) from error
     if manifest.sha256 != sha256:
         raise PkgcError(
             "bad-manifest",
             f"The manifest of the tree {sha256} is another's",
             context=f"expected {sha256}\nfound {manifest.sha256}",
-            hint="`pkgc cache verify --fix` rebuilds it.",
+            hint="`pkgc cache verify` rebuilds it.",
         )
     return manifest
 
