@@ -272,6 +272,7 @@ class Tree:
     sha256: str
     root: Path
     manifest: Manifest
+    """Without its files: those are in the manifest on disk, for whoever places or verifies them."""
 
 
 @dataclass(frozen=True, slots=True)

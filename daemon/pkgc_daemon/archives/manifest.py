@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from typing import Any
@@ -40,8 +41,21 @@ def manifest_to_bytes(manifest: Manifest) -> bytes:
     return data + _CHECK.pack(zlib.crc32(data))
 
 
-def manifest_from_bytes(data: bytes) -> Manifest:
+def head_of(manifest: Manifest) -> Manifest:
+    """A manifest without its files: what the daemon keeps of each tree."""
+    return dataclasses.replace(manifest, files=())
+
+
+def head_from_bytes(data: bytes) -> Manifest:
+    """`head_of` the manifest that these bytes are; see `manifest_from_bytes`."""
+    return manifest_from_bytes(data, head=True)
+
+
+def manifest_from_bytes(data: bytes, *, head: bool = False) -> Manifest:
     """The reverse of `manifest_to_bytes`.
+
+    Args:
+        head: leave out the files.
 
     Raises:
         PkgcError: ``bad-manifest`` when the bytes are damaged or of another format.
@@ -61,7 +75,7 @@ def manifest_from_bytes(data: bytes) -> Manifest:
             dist_info=given["dist_info"],
             data_dir=given["data_dir"],
             root_is_purelib=given["root_is_purelib"],
-            files=tuple(FileEntry(*entry) for entry in given["files"]),
+            files=() if head else tuple(FileEntry(*entry) for entry in given["files"]),
             console_scripts=tuple(given["console_scripts"]),
             gui_scripts=tuple(given["gui_scripts"]),
             requires_python=given["requires_python"],

@@ -34,6 +34,7 @@ class Unpacked(NamedTuple):
 
     row: TreeRow
     manifest: Manifest
+    """`Workers.unpack` gives it without its files."""
     note: dict[str, Any] | None
     """Of the outlay, if it was made too."""
 

@@ -11,7 +11,8 @@ class ManifestCache:
     """Parsed manifests, least recently used ones dropped.
 
     Args:
-        limit: file entries to keep in all (about 0.4 kB each); the newest manifest always stays.
+        limit: file entries to keep in all (about 0.4 kB each; a manifest without files counts as one); the
+            newest manifest always stays.
     """
 
     def __init__(self, limit: int) -> None:
@@ -30,7 +31,7 @@ class ManifestCache:
         """Add or replace one."""
         self.drop(manifest.sha256)
         self._kept[manifest.sha256] = manifest
-        self.entries += len(manifest.files)
+        self.entries += max(1, len(manifest.files))
         while self.entries > self.limit and len(self._kept) > 1:
             self.drop(next(iter(self._kept)))
 
@@ -38,4 +39,4 @@ class ManifestCache:
         """Forget one, if it is there."""
         manifest = self._kept.pop(sha256, None)
         if manifest is not None:
-            self.entries -= len(manifest.files)
+            self.entries -= max(1, len(manifest.files))

@@ -11,17 +11,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgpack
 
+from pkgc_daemon.archives.manifest import head_from_bytes
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import trees
 from pkgc_daemon.store.catalog import TreeRow
 from pkgc_daemon.store.lanes import Growth, Job, Lane, Unpacked
 from pkgc_daemon.store.laying import Outlay
-from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.unpacker import read_frame, write_frame
 from pkgc_daemon.store.workers import ThreadWorkers
 
@@ -94,8 +92,7 @@ class ChildLane:
             )
         if "error" in answer:
             raise PkgcError.from_wire(answer["error"])
-        manifest = trees.read_manifest(Layout(Path(job.cache)), job.sha256)
-        return Unpacked(TreeRow(*answer["row"]), manifest, answer["note"])
+        return Unpacked(TreeRow(*answer["row"]), head_from_bytes(answer["head"]), answer["note"])
 
     def lay(self, cache: str, outlays: Sequence[tuple[str, Outlay]]) -> list[dict[str, Any] | None]:
         """See `Lane.lay`."""

@@ -12,9 +12,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pkgc_daemon.archives.manifest import head_of
 from pkgc_daemon.archives.wheel import same_version, translate_os_error, wheel_identity
 from pkgc_daemon.environments.watching import LOCAL
 from pkgc_daemon.errors import PkgcError
@@ -43,8 +45,8 @@ from pkgc_daemon.store.workers import ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 
 _LOG = logging.getLogger(__name__)
-#: Bound of `ManifestCache`.
-_MANIFEST_ENTRIES = 100_000
+#: Trees whose manifests, without their files, are kept in memory.
+_HEADS = 5_000
 #: Partial downloads that nobody resumed for this long are swept at start (seconds).
 _INCOMING_AGE = 14 * 86_400
 
@@ -75,7 +77,7 @@ class Store(Publishing, Records, Housekeeping):
         self._to_be_built: dict[str, Origin] = {}
         self._offers = {}
         self._page_names = pages.names(layout)
-        self._manifests = ManifestCache(_MANIFEST_ENTRIES)
+        self._heads = ManifestCache(_HEADS)
         self._publishing: dict[str, asyncio.Task[Artifact]] = {}
         self._building: dict[str, asyncio.Task[Tree]] = {}
         self._checking: dict[tuple[str, str], asyncio.Task[bool]] = {}
@@ -304,7 +306,7 @@ class Store(Publishing, Records, Housekeeping):
 
         None does not mean that there is none: `load_tree` reads the manifest, and verifies suspects.
         """
-        manifest = self._manifests.get(sha256)
+        manifest = self._heads.get(sha256)
         if manifest is None or not self.has_tree(sha256):
             return None
         self.catalog.trees[sha256].used = time.time()
@@ -322,7 +324,8 @@ class Store(Publishing, Records, Housekeeping):
         row = self.catalog.trees[sha256]
         if self.has_tree(sha256):
             try:
-                self._manifests.keep(await asyncio.to_thread(trees.read_manifest, self.layout, sha256))
+                read = partial(trees.read_manifest, self.layout, sha256, head=True)
+                self._heads.keep(await asyncio.to_thread(read))
             except PkgcError as error:
                 _LOG.warning("the tree of %s (%s) is put away: %s", row.filename, sha256, error.message)
                 await self.damaged_tree(sha256)
@@ -335,7 +338,7 @@ class Store(Publishing, Records, Housekeeping):
             return False
         if sha256 in self.catalog.trees:
             self.catalog.put_tree(renewed[0])
-            self._manifests.keep(renewed[1])
+            self._heads.keep(head_of(renewed[1]))
         return True
 
     async def ensure_tree(self, artifact: Artifact, filename: str, laying: Laying | None = None) -> Tree:
@@ -405,12 +408,12 @@ class Store(Publishing, Records, Housekeeping):
             ) from error
         self.outlays.deliver(laying, outlay, note)
         self.catalog.put_tree(row)
-        self._manifests.keep(manifest)
+        self._heads.keep(manifest)
         return Tree(sha256, self.tree_root(sha256), manifest)
 
     async def damaged_tree(self, sha256: str) -> None:
         """Put a tree away, so that the next `ensure_tree` unpacks it again."""
-        self._manifests.drop(sha256)
+        self._heads.drop(sha256)
         self.ready.forget([sha256])
         # First: bytecode counts by the times of this tree's files, and another unpacking has others.
         await self.bytecode.drop(sha256)

@@ -135,14 +135,17 @@ def is_intact(root: Path, row: TreeRow) -> bool:
     return (status.st_ino, status.st_mtime_ns) == (row.inode, row.mtime_ns)
 
 
-def read_manifest(layout: Layout, sha256: str) -> Manifest:
+def read_manifest(layout: Layout, sha256: str, *, head: bool = False) -> Manifest:
     """The manifest beside a tree.
+
+    Args:
+        head: without its files, which are most of it.
 
     Raises:
         PkgcError: ``bad-manifest`` when it is missing, damaged or another's.
     """
     try:
-        manifest = manifest_from_bytes(layout.manifest(sha256).read_bytes())
+        manifest = manifest_from_bytes(layout.manifest(sha256).read_bytes(), head=head)
     except OSError as error:
         raise PkgcError(
             "bad-manifest",

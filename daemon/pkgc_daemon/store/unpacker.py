@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import msgpack
 
+from pkgc_daemon.archives.manifest import head_of, manifest_to_bytes
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import trees
 from pkgc_daemon.store.lanes import Growth, Job, LocalLane, Unpacked
@@ -102,7 +103,8 @@ def _answer(lane: LayingLane, request: dict[str, Any]) -> dict[str, Any]:
         done = lane.build(job, request["number"])
     except PkgcError as error:
         return {"error": error.to_wire()}
-    return {"row": list(dataclasses.astuple(done.row)), "note": done.note}
+    head = manifest_to_bytes(head_of(done.manifest))
+    return {"row": list(dataclasses.astuple(done.row)), "head": head, "note": done.note}
 
 
 def die_with(parent: int) -> None:

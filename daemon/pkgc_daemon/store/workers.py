@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from pkgc_daemon.archives.manifest import head_of
 from pkgc_daemon.store.lanes import Growth, Job, Lane, LocalLane, Unpacked
 from pkgc_daemon.store.laying import Outlay
 
@@ -160,7 +161,8 @@ class ThreadWorkers:
                     lane.drop(number)
                 return
             try:
-                future.set_result(lane.build(job, number))
+                done = lane.build(job, number)
+                future.set_result(done._replace(manifest=head_of(done.manifest)))
             except BaseException as error:
                 future.set_exception(error)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pkgc_daemon.errors import PkgcError
+from pkgc_daemon.store import trees
 from pkgc_daemon.store.lanes import Job
 from pkgc_daemon.store.layout import Layout
 from pkgc_daemon.store.processes import ProcessWorkers, default_count
@@ -37,8 +38,10 @@ async def test_children_and_threads_agree(tmp_path: Path) -> None:
     finally:
         threads.close()
         children.close()
-    assert [(f.path, f.size, f.sha256) for f in one.files] == [(f.path, f.size, f.sha256) for f in two.files]
-    assert (one.name, one.version, one.dist_info) == (two.name, two.version, two.dist_info)
+    assert one == two
+    both = [trees.read_manifest(Layout(tmp_path / name), wheel.sha256).files for name in ("one", "two")]
+    assert both[0]
+    assert [(f.path, f.size, f.sha256) for f in both[0]] == [(f.path, f.size, f.sha256) for f in both[1]]
 
 
 async def test_a_bad_wheel_is_the_same_error(tmp_path: Path) -> None:
