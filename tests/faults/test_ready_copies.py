@@ -63,6 +63,7 @@ def test_kill_at_every_stage_of_an_install_from_copies(
 ) -> None:
     """kill -9 with copies half renamed: the next sync must finish, and never say that all is up to date."""
     pkgc = own_pkgc
+    pkgc.env["PKGC_BYTECODE"] = "off"  # it would have the copies made anew
     offer(index, *WHEELS)
     new_lock = lock(pkgc, "lock.txt", WHEELS)
     for number, point in enumerate(POINTS):
@@ -95,9 +96,9 @@ def test_daemon_killed_while_copies_are_made(own_pkgc: Instance, index: IndexSer
     offer(index, big, *WHEELS)
     new_lock = lock(pkgc, "lock.txt", [big, *WHEELS])
     pkgc.sync(new_lock, "--venv", tmp_path / "first", "-i", index.url)
-    wait_until(lambda: names(pkgc), "a copy is begun")
-    left, daemon = names(pkgc), pkgc.pid()
-    child = copier(daemon)
+    daemon = pkgc.pid()
+    wait_until(lambda: copier(daemon) and copies_of(pkgc, big.sha256), "a copy is begun")
+    left, child = names(pkgc), copier(daemon)
     assert child is not None
     pkgc.kill()
     wait_until(lambda: not alive(child), "the copier ends with its daemon")
@@ -165,6 +166,7 @@ def bound(source: Path, target: Path) -> Iterator[Path]:
 def test_an_environment_on_another_mount(index: IndexServer, tmp_path: Path, where: str) -> None:
     """Renames end at a mount, also where it is the same file system: files are placed one by one there."""
     with running(tmp_path / "pkgc") as pkgc:
+        pkgc.env["PKGC_BYTECODE"] = "off"  # it would have the copies made anew
         offer(index, *WHEELS)
         new_lock = lock(pkgc, "lock.txt", WHEELS)
         pkgc.sync(new_lock, "--venv", tmp_path / "first", "-i", index.url)

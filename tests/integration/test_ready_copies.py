@@ -38,6 +38,8 @@ class Prepared:
 
     def __init__(self, pkgc: Instance, index: IndexServer, root: Path) -> None:
         self.pkgc, self.index, self.root = pkgc, index, root
+        # Copies are made anew once there is bytecode; these tests look at single copies.
+        pkgc.env["PKGC_BYTECODE"] = "off"
         offer(index, *WHEELS)
         self.lock = lock(pkgc, "lock.txt", WHEELS)
         self.sync("first")
@@ -177,6 +179,7 @@ def test_tampered_between_two_syncs(prepared: Prepared, what: str) -> None:
 def daemon_with(pkgc: Instance, code: str) -> Iterator[None]:
     """A daemon that has run `code` before its main."""
     pkgc.cache.mkdir(parents=True, exist_ok=True)
+    pkgc.env["PKGC_BYTECODE"] = "off"
     program = f"import sys\n{code}\nfrom pkgc_daemon.serving.run import main\nsys.exit(main(sys.argv[1:]))"
     with (pkgc.root / "daemon.log").open("wb") as log:
         daemon = subprocess.Popen(
