@@ -142,7 +142,9 @@ def rewrite(page: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="pkgc-t-") as name, running(Path(name, "pkgc")) as instance:
         folder = Path(name, "try")
         folder.mkdir()
-        env = {**instance.env, "PKGC_CONFIG": str(folder / "config.toml")}
+        # What the daemon does while nobody waits would make the sizes on a page a matter of luck.
+        quiet = {"PKGC_READY_COPIES": "0", "PKGC_BYTECODE": "off"}
+        env = {**instance.env, **quiet, "PKGC_CONFIG": str(folder / "config.toml")}
         told = iter([step for step, _ in carry_out(steps_of(text), folder, env)])
 
     def filled(match: re.Match[str]) -> str:

@@ -122,8 +122,10 @@ def _look(context: Context, call: SyncCall, target: Target) -> tuple[int, bool]:
 
 def _fits(context: Context, call: SyncCall, target: Target) -> bool:
     """Whether copies in the cache can be moved into this environment at all."""
-    if call.link_mode != "auto" or call.strict or not context.world.is_own:
+    if call.link_mode != "auto" or call.strict:
         return False
+    if not (context.world.is_own and context.world.acts_here("apply_plan")):
+        return False  # a client takes nothing out of the cache
     folder = target.venv if target.exists else os.path.dirname(target.venv)
     try:
         found = os.stat(folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pkgc_daemon.archives.manifest import manifest_from_bytes
+from pkgc_daemon.archives.manifest import head_from_bytes
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.selection.ports import CachedPage, KnownFiles, PageStore
 from pkgc_daemon.store import store as store_module
@@ -151,7 +151,7 @@ async def test_a_wheel_is_unpacked_once_however_many_ask(
     assert builds == ["build"]
     assert len({tree.root for tree in found}) == 1
     assert (found[0].root / "demo" / "__init__.py").read_text() == "x = 1\n"
-    assert manifest_from_bytes(store.manifest_path(WHEEL.sha256).read_bytes()) == found[0].manifest
+    assert head_from_bytes(store.manifest_path(WHEEL.sha256).read_bytes()) == found[0].manifest
     assert store.tree(WHEEL.sha256) == found[0]
     assert stat.S_IMODE(store.manifest_path(WHEEL.sha256).stat().st_mode) == 0o444
 
