@@ -189,7 +189,7 @@ def test_other_waiters_outlive_a_killed_client(
         "before:pkgc_daemon.store.trees:write_atomically",
         "after:pkgc_daemon.store.trees:write_atomically",
         "after:pkgc_daemon.store.trees:build",
-        "before:pkgc_daemon.archives.wheel:_Wheel._write_file#3",
+        "before:pkgc_daemon.archives.wheel:_Wheel._write_small#3",
     ],
 )
 def test_daemon_killed_while_it_publishes(
