@@ -76,6 +76,7 @@ class Copies:
                 layings[sha256] = Laying(self._umask, one.records(), self._asked_at, bytecode)
         if sum(map(self._store.files_of, layings)) >= FEW_FILES:
             self._layings |= layings
+            self._store.workers.start()
             await self._store.outlays.lay(layings)
 
     def _bytecode(self, sha256: str) -> str | None:

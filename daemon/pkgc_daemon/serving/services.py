@@ -211,9 +211,13 @@ class Services:
             group.create_task(self.store.bytecode.run(self._is_idle))
 
     async def _keep_house(self) -> None:
+        served = -1
         while True:
             await asyncio.sleep(CHECKPOINT_PERIOD)
             await self.watches.tidy()
+            before, served = served, self._server.served if self._server is not None else 0
+            if self._is_idle() and served == before:
+                self.store.workers.rest()
             if self._is_idle():
                 try:
                     await self.store.checkpoint()

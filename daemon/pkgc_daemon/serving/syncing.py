@@ -212,6 +212,9 @@ async def _obtain(
 
     missing = [add.wanted for add in adds if id(add.wanted) not in known]
 
+    if missing:
+        services.store.workers.start()
+
     async def provide() -> list[Obtained]:
         if copies is not None:
             await copies.provide(known.values())

@@ -58,6 +58,9 @@ class Lane(Protocol):
     def start(self) -> None:
         """Prepare for the first job."""
 
+    def rest(self) -> None:
+        """Give back what it holds while there is nothing to do; the next job finds it as ready as ever."""
+
     def build(self, job: Job, number: int | None) -> Unpacked:
         """`trees.build`, with what was unpacked under `number`, if that is still there.
 
@@ -86,6 +89,9 @@ class LocalLane:
 
     def start(self) -> None:
         """See `Lane.start`."""
+
+    def rest(self) -> None:
+        """See `Lane.rest`: there is nothing to give back."""
 
     def build(self, job: Job, number: int | None) -> Unpacked:
         """See `Lane.build`; it lays nothing out."""

@@ -40,7 +40,7 @@ MAX_WATCHES = 20_000
 #: Bytes that stay free on the file system: copies only save time, and a sync may need them.
 MIN_FREE = 1 << 30
 #: Seconds without a job after which the copier ends.
-LINGER = 30.0
+LINGER = 10.0
 
 
 @dataclass(slots=True, eq=False)

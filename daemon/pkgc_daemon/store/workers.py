@@ -59,7 +59,10 @@ class Workers(Protocol):
         """
 
     def start(self) -> None:
-        """Prepare for the first job. Returns at once."""
+        """Prepare for the next job. Returns at once; cheap when all is prepared."""
+
+    def rest(self) -> None:
+        """Give back the memory of what has nothing to do. Returns at once."""
 
     def close(self) -> None:
         """Wait for what runs, and release everything."""
@@ -202,6 +205,16 @@ class ThreadWorkers:
         with self._guard:
             for lane in self._every:
                 self._add(0, 0, lane, lambda lane: lane.start())
+        for _ in self._every:
+            self._pool.submit(self._work)
+
+    def rest(self) -> None:
+        """See `Workers.rest`."""
+        with self._guard:
+            if self._closed or self._waiting or len(self._free) < len(self._every):
+                return
+            for lane in self._every:
+                self._add(0, 0, lane, lambda lane: lane.rest())
         for _ in self._every:
             self._pool.submit(self._work)
 

@@ -253,6 +253,9 @@ async def test_what_is_small_does_not_wait_and_what_has_begun_goes_on(
         def start(self) -> None:
             busy.wait(10)
 
+        def rest(self) -> None:
+            done.append("rest")
+
         def build(self, job: Job, number: int | None) -> Unpacked:
             done.append(job.filename)
             raise PkgcError("bad-wheel", job.filename)

@@ -106,3 +106,25 @@ def test_number_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_count() == 0
     monkeypatch.delenv("PKGC_UNPACK_PROCESSES")
     assert 1 <= default_count() <= 4
+
+
+async def test_children_that_rest_are_gone_and_come_back(tmp_path: Path) -> None:
+    """A daemon with nothing to do must not hold on to what unpacking took; the next sync must not notice."""
+    wheel = make_wheel("demo", "1.0", {"demo.py": "x"})
+    workers = ProcessWorkers(2)
+    try:
+        workers.start()
+        await workers.unpack(job(tmp_path / "one", wheel))
+        first = workers.children()
+        assert first
+        workers.rest()
+        for _ in range(1000):
+            if not workers.children() and not any(alive(pid) for pid in first):
+                break
+            await asyncio.sleep(0.01)
+        assert workers.children() == []
+        assert not any(alive(pid) for pid in first)
+        _row, manifest, _note = await workers.unpack(job(tmp_path / "two", wheel))
+        assert manifest.name == "demo"
+    finally:
+        workers.close()
