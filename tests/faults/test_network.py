@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -165,8 +167,10 @@ def test_redirect_keeps_credentials_at_home(
     assert all("authorization" not in hit.headers for hit in index.log)
     assert "s3cret-word" not in answer.out + answer.err
     assert all("s3cret-word" not in str(value) for value in state(venv).values())
-    for path in quick.cache.rglob("*"):
-        assert not path.is_file() or b"s3cret-word" not in path.read_bytes(), path
+    for folder, _, names in os.walk(quick.cache):
+        for name in names:
+            with suppress(FileNotFoundError):  # ready copies come and go
+                assert b"s3cret-word" not in (Path(folder) / name).read_bytes(), name
     assert_holds(venv, wheel)
 
 

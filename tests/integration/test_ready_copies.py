@@ -362,11 +362,12 @@ def test_an_invalid_switch_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_client_may_be_the_one_that_acts(tmp_path: Path, index: IndexServer) -> None:
-    """It runs the same code, as the same user: the environment must be the same."""
+    """A client takes nothing out of the cache: it gets no copies, and none are made for it."""
     with running(tmp_path / "pkgc", host_calls=True) as pkgc:
-        prepared = Prepared(pkgc, index, tmp_path)
-        there = prepared.inodes()
-        venv = prepared.sync("second")
-        assert (site(venv) / "alpha/m1.py").stat().st_ino in there
-        assert_holds(venv, *WHEELS)
-        assert parts(venv) == parts(prepared.sync("third", "--link-mode", "copy"))
+        offer(index, *WHEELS)
+        new_lock = lock(pkgc, "lock.txt", WHEELS)
+        for name in ("first", "second"):
+            pkgc.sync(new_lock, "--venv", tmp_path / name, "-i", index.url)
+            assert_holds(tmp_path / name, *WHEELS)
+        assert ready_size(pkgc)["copies"] == 0
+        assert parts(tmp_path / "first") == parts(tmp_path / "second")

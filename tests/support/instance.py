@@ -169,9 +169,10 @@ class Instance:
         found = []
         for folder in ("incoming", "tmp", "quarantine"):
             base = self.cache / folder
-            if base.is_dir():
-                found += [str(path.relative_to(self.cache)) for path in base.rglob("*") if path.is_file()]
-        return sorted(found)
+            # Not rglob: what the daemon removes meanwhile is not left over.
+            for place, _, names in os.walk(base):
+                found += [str((Path(place) / name).relative_to(self.cache)) for name in names]
+        return sorted(name for name in found if (self.cache / name).is_file())
 
 
 @contextmanager

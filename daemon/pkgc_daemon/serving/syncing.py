@@ -49,8 +49,19 @@ async def sync(context: Context, call: SyncCall) -> int:
     clock.lap("look")
     healed: set[str] = set()
     robbed: set[str] = set()
+    gone = False
     for _round in range(MAX_ROUNDS):
-        scan = await _scan(context, target)
+        try:
+            scan = await _scan(context, target)
+        except PkgcError as error:
+            if error.code != "not-an-environment" or gone:
+                raise
+            # A call that was interrupted has just taken away the environment that it was making.
+            gone = True
+            target = await context.services.targets.target(
+                context.world, call.venv, call.python, context.env, call.cwd
+            )
+            continue
         if scan.get("leftover") and not (call.dry_run or call.check):
             # Interrupted, or running now: then the environment's lock makes this one wait for its end.
             output.detail("looking after a change of the environment that has not ended")
