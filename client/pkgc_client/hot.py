@@ -196,6 +196,8 @@ def begin(sock: _socket.socket, request: "dict[str, Any]", cache: str) -> None:
             _signal.signal(number, on_early_signal)
     try:
         sock.sendall(hello(cache) + framed(request))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it may have said why before it hung up: that can still be read
     except OSError as error:
         raise Gone from error
 

@@ -14,6 +14,10 @@ from pkgc_daemon.archives.members import Member, MemberReader, Stop
 from pkgc_daemon.archives.treewriter import TreeWriter, Written
 from pkgc_daemon.archives.zipdirectory import DEFAULT_LIMITS, ArchiveLimits
 
+#: Before its hash is known a wheel may not take more room than honest ones do; what stops here is unpacked
+#: whole, within the usual limits, when it is verified.
+UNVERIFIED = DEFAULT_LIMITS._replace(ratio=20)
+
 
 class Disagreement(Exception):
     """What was unpacked on the way is not what the directory tells: it is thrown away."""
@@ -39,9 +43,7 @@ class Arriving:
         OSError: the file is not there, or the folder cannot be made.
     """
 
-    def __init__(
-        self, path: str, total: int, destination: str, limits: ArchiveLimits = DEFAULT_LIMITS
-    ) -> None:
+    def __init__(self, path: str, total: int, destination: str, limits: ArchiveLimits = UNVERIFIED) -> None:
         self.files: dict[int, Unpacked] = {}
         """By the offset of the local header."""
         self.stopped = False

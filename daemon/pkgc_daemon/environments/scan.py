@@ -123,7 +123,8 @@ def dependencies(prefix: str, purelib: str, platlib: str, scripts: str) -> tuple
 
     Returns:
         None when there was none, or when a watch of those would not tell everything: distributions older
-        than ``.dist-info``, folders that are missing, anything that changed within the clock's granularity.
+        than ``.dist-info``, folders that are missing, records behind symlinks, anything that changed within
+        the clock's granularity.
     """
     sites = _distinct(purelib, platlib)
     folders = {prefix, scripts, *sites}
@@ -142,6 +143,8 @@ def dependencies(prefix: str, purelib: str, platlib: str, scripts: str) -> tuple
                 return None
             folders.add(f"{site}/{name}")
             files.update(path for path, _ in entry.files)
+    if any(os.path.islink(path) for path in files):
+        return None  # what a link leads to may go without a sign, as long as it has another name
     return folders, files
 
 

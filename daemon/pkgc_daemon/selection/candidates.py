@@ -86,6 +86,8 @@ class Choice:
     """Every digest advertised for files of the wanted version by the sources that serve it."""
     fresh_until: float = 0.0
     """Unix seconds until which the pages say the same without being asked; 0: unknown."""
+    generation: int = -1
+    """`IndexClient.generation` when they had said it."""
 
 
 class StoredChoice(NamedTuple):

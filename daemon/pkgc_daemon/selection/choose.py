@@ -187,7 +187,9 @@ class Selector:
             raise await _off_loop(partial(_failure, query, offer, choice))
         for error in offer.errors:
             reporter.warning(f"{error.message}; {wanted} was found elsewhere", "index-skipped")
-        return choice if offer.errors else replace(choice, fresh_until=offer.fresh_until)
+        if offer.errors:
+            return choice
+        return replace(choice, fresh_until=offer.fresh_until, generation=self._client.generation)
 
     async def _gather(
         self, query: _Query, mode: Mode, since: float, everywhere: bool

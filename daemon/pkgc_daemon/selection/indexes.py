@@ -323,6 +323,7 @@ class IndexClient:
         headers = response.headers if place.rule is None else {"cache-control": place.rule}
         verdict = freshness(headers, requested_at=sent, received_at=self._clock())
         if response.status == 304 and held is not None and response.guarded:
+            self.generation += verdict.fresh_until < held.fresh_until
             held.fresh_until, held.validated_at = verdict.fresh_until, max(held.validated_at, sent)
             self._save(place.key, partial(self._pages.touch_page, place.key, verdict.fresh_until))
             return Answer(held.page, held.validated_at)

@@ -37,6 +37,8 @@ class Obtained:
     """Those that it was built with."""
     right_until: float = 0.0
     """The same is right again until then (Unix seconds), while neither store nor index pages change."""
+    decided_at: int | None = None
+    """`IndexClient.generation` before the page was asked that decided; None: no page did."""
     _rendered: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -280,7 +280,7 @@ class Obtainer:
             and first.yanked is None
             and obtained.tree.sha256 in {one.hex for one in first.hashes if one.algorithm == "sha256"}
         ):
-            return replace(obtained, right_until=choice.fresh_until)
+            return replace(obtained, right_until=choice.fresh_until, decided_at=choice.generation)
         return obtained
 
     async def _from_store(

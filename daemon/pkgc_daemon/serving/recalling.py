@@ -71,7 +71,13 @@ class Recall:
             return
         lines = {id(one) for one in lock.wanted}
         now = self._indexes.now()
-        settled = [one for one in obtained if one.right_until > now and id(one.wanted) in lines]
+        # What a page decided counts if no page has come since: another call may have had it asked anew.
+        pages = self._indexes.generation
+        settled = [
+            one
+            for one in obtained
+            if one.right_until > now and id(one.wanted) in lines and one.decided_at in (None, pages)
+        ]
         if not settled:
             return
         known = self._find(lock, asking)

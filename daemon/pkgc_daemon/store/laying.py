@@ -58,7 +58,9 @@ class Layer:
         self._limit = limit
         self._compared: OrderedDict[str, float] = OrderedDict()
         """Digest -> when the files of the tree were compared, or written."""
-        self._known: OrderedDict[tuple[str, bool, tuple[tuple[str, bytes], ...]], _Known] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str | None, tuple[tuple[str, bytes], ...]], _Known] = (
+            OrderedDict()
+        )
         self._manifests = ManifestCache(MANIFEST_ENTRIES)
 
     def wrote(self, manifest: Manifest, now: float) -> None:
@@ -105,7 +107,7 @@ class Layer:
             compiled = read(outlay.bytecode)
             for part in parts_of(manifest, compiled.files):
                 _link(f"{outlay.bytecode}/root", folder, part, compare=True)
-        key = (manifest.sha256, compiled is not None, tuple(sorted(outlay.records.items())))
+        key = (manifest.sha256, outlay.bytecode, tuple(sorted(outlay.records.items())))
         known = self._known.get(key)
         if known is not None:
             for path, content in known.written.items():

@@ -308,3 +308,14 @@ def test_without_a_watcher_every_scan_looks(env: Environment) -> None:
     answer = env.scan()
     (env.site / "demo/mod.py").unlink()
     assert env.scan() != answer
+
+
+def test_records_behind_links_are_not_watched(env: Environment, tmp_path: Path) -> None:
+    """As `--link-mode symlink` makes them: what they lead to goes without a sign while it has another name."""
+    kept = tmp_path / "kept"
+    (env.info / "METADATA").rename(kept)
+    (env.info / "METADATA").symlink_to(kept)
+    os.link(kept, tmp_path / "another")
+    env.settle()
+    env.scan()
+    assert not watched.watch_environment(env.args)
