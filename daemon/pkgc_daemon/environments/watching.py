@@ -92,6 +92,7 @@ class Watcher:
             identities = tuple((place, _identity(place)) for place in places)
             wanted = [(path, _FOLDER) for path in folders] + [(path, _FILE) for path in files]
             if len(wanted) > MAX_WATCHES:
+                self._tidy()
                 return False  # before others give way for nothing
             while self._keys and len(self._owners) + len(wanted) > MAX_WATCHES:
                 self._lose(next(iter(self._keys)))

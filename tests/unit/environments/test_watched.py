@@ -311,7 +311,7 @@ def test_without_a_watcher_every_scan_looks(env: Environment) -> None:
 
 
 def test_records_behind_links_are_not_watched(env: Environment, tmp_path: Path) -> None:
-    """As `--link-mode symlink` makes them: what they lead to goes without a sign while it has another name."""
+    """As `--link-mode symlink` makes them: what they lead to goes without a sign if it has another name."""
     kept = tmp_path / "kept"
     (env.info / "METADATA").rename(kept)
     (env.info / "METADATA").symlink_to(kept)
