@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pkgc_daemon.installing.additions import records_of
 from pkgc_daemon.modes import own_umask
 from pkgc_daemon.store.compiled import key_of
-from pkgc_daemon.store.outlays import Laying
+from pkgc_daemon.store.outlays import FILES_AT_ONCE, Laying
 from pkgc_daemon.store.ready import Taken, Used
 from pkgc_daemon.vocabulary import Artifact, Origin, Plan
 
@@ -51,6 +51,7 @@ class Copies:
         self._taken: dict[str, Taken] = {}
         """Ready copies, by digest."""
         self._layings: dict[str, Laying] = {}
+        self._offered: list[Obtained] = []
 
     def laying(self, artifact: Artifact, origin: Origin) -> Laying | None:
         """For a wheel that has just been fetched from `origin`: what to make of its tree in one go."""
@@ -71,13 +72,26 @@ class Copies:
         layings: dict[str, Laying] = {}
         for sha256, one in missing.items():
             # What could not be laid out once is placed by the installer, which says why.
-            if sha256 not in self._taken and sha256 not in self._layings:
+            earlier = self._layings.get(sha256)
+            if sha256 not in self._taken and (earlier is None or not earlier.ordered):
                 bytecode = self._bytecode(sha256)
                 layings[sha256] = Laying(self._umask, one.records(), self._asked_at, bytecode)
         if sum(map(self._store.files_of, layings)) >= FEW_FILES:
             self._layings |= layings
             self._store.workers.start()
             await self._store.outlays.lay(layings)
+
+    async def offer(self, obtained: Obtained) -> None:
+        """One more distribution is there: as `provide`, but some at a time. Call `rest` after the last one."""
+        self._offered.append(obtained)
+        if sum(self._store.files_of(one.tree.sha256) for one in self._offered) >= FILES_AT_ONCE:
+            await self.rest()
+
+    async def rest(self) -> None:
+        """Provide for what was offered and is still without."""
+        offered, self._offered = self._offered, []
+        if offered:
+            await self.provide(offered)
 
     def _bytecode(self, sha256: str) -> str | None:
         return self._store.bytecode.path(sha256, self._key)

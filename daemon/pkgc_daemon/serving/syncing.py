@@ -218,7 +218,7 @@ async def _obtain(
             obtained = await services.obtainer.obtain(wanted, asked.asking, context.output, copies)
         leases.enter_context(services.store.lease([obtained.tree.sha256]))
         if copies is not None:
-            await copies.provide([obtained])
+            await copies.offer(obtained)
         return obtained
 
     missing = [add.wanted for add in adds if id(add.wanted) not in known]
@@ -232,7 +232,10 @@ async def _obtain(
         return []
 
     async def fetch() -> list[Obtained]:
-        return await together(one(wanted) for wanted in missing)
+        found = await together(one(wanted) for wanted in missing)
+        if copies is not None:
+            await copies.rest()
+        return found
 
     fetched, _ = await together((fetch(), provide()))
     if missing:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.selection.filenames import cut_filename, normalize, parse_wheel
 from pkgc_daemon.store.facts import ORIGIN_KINDS, Facts
 from pkgc_daemon.store.filesystem import make_private
+from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 from pkgc_daemon.store.schema import check_numbers, check_texts, is_damage, migrate, trim
 from pkgc_daemon.vocabulary import Digest, Origin
 
@@ -33,39 +33,6 @@ Job = Callable[[sqlite3.Connection], Any]
 _SOURCES_OF_A_FILE, _NAMES_OF_A_SOURCE = 16, 2
 #: Seconds that rows wait for others to be written with.
 _GATHER = 0.05
-
-
-@dataclass(slots=True)
-class ArtifactRow:
-    """What is known of an artifact: its bytes' signature on disk and how certain they are."""
-
-    sha256: str
-    size: int
-    mtime_ns: int
-    inode: int
-    filename: str
-    boot: str
-    synced: bool
-    added: float
-    used: float
-
-
-@dataclass(slots=True)
-class TreeRow:
-    """What is known of a tree; `mtime_ns` and `inode` are those of its root folder."""
-
-    sha256: str
-    filename: str
-    name: str
-    version: str
-    files: int
-    size: int
-    mtime_ns: int
-    inode: int
-    boot: str
-    synced: bool
-    added: float
-    used: float
 
 
 class Catalog:

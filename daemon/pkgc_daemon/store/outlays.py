@@ -32,6 +32,8 @@ class Laying:
     """When the call began (`time.monotonic`): a tree that was compared since then need not be once more."""
     bytecode: str | None = None
     """Folder of the bytecode that goes with it."""
+    ordered: bool = False
+    """A worker was told: the call whose wheel another one has unpacked is not the one."""
     taken: Taken | None = None
     """What was laid out: the caller's from then on."""
     given_up: bool = False
@@ -70,6 +72,7 @@ class Outlays:
         if laying is None or laying.given_up or not self.possible:
             return None
         target = self._layout.ready / f"{sha256}.{secrets.token_hex(4)}"
+        laying.ordered = True
         return Outlay(str(target), laying.umask, dict(laying.records), laying.asked_at, laying.bytecode)
 
     def deliver(self, laying: Laying | None, outlay: Outlay | None, note: Mapping[str, Any] | None) -> None:

@@ -22,7 +22,8 @@ from pkgc_daemon.environments.watching import LOCAL
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, pages, trees
 from pkgc_daemon.store.bytecode import Bytecode
-from pkgc_daemon.store.catalog import ArtifactRow, Catalog, TreeRow
+from pkgc_daemon.store.catalog import Catalog
+from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import (
     NETWORK,

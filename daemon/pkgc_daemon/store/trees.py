@@ -12,16 +12,19 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pkgc_daemon.archives.arriving import Arriving, Disagreement
 from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
 from pkgc_daemon.archives.wheel import translate_os_error, unpack_wheel
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store import artifacts
-from pkgc_daemon.store.catalog import Catalog, TreeRow
+from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.store.filesystem import remove_tree, write_atomically
 from pkgc_daemon.store.layout import Layout, is_sha256
 from pkgc_daemon.vocabulary import FileEntry, Manifest
+
+if TYPE_CHECKING:
+    from pkgc_daemon.store.catalog import Catalog
 
 _CHUNK = 1 << 20
 
@@ -235,6 +238,8 @@ def adopt(layout: Layout, catalog: Catalog, warn: Callable[[str], None]) -> int:
     What has no readable manifest is removed, and so is what nobody knows the origin of: an environment could
     not record where such files came from. Call it after `artifacts.adopt`.
     """
+    from pkgc_daemon.store import artifacts  # not in the children that build trees
+
     count = 0
     for folder in os.scandir(layout.trees):
         for entry in os.scandir(folder.path):

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, repositories, trees
-from pkgc_daemon.store.catalog import ArtifactRow, TreeRow
+from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 from pkgc_daemon.store.filesystem import remove_tree
 from pkgc_daemon.store.layout import Layout
 
