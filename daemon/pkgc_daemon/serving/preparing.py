@@ -82,7 +82,7 @@ class Copies:
             await self._store.outlays.lay(layings)
 
     async def offer(self, obtained: Obtained) -> None:
-        """One more distribution is there: as `provide`, but some at a time. Call `rest` after the last one."""
+        """One more distribution is there: as `provide`, some at a time. Call `rest` after the last one."""
         self._offered.append(obtained)
         if sum(self._store.files_of(one.tree.sha256) for one in self._offered) >= FILES_AT_ONCE:
             await self.rest()

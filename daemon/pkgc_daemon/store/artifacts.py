@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 from pkgc_daemon.archives.wheel import translate_os_error
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store.catalog import Catalog, is_bare
-from pkgc_daemon.store.rows import ArtifactRow
 from pkgc_daemon.store.facts import ORIGIN_KINDS
 from pkgc_daemon.store.filesystem import write_atomically
 from pkgc_daemon.store.layout import Layout, is_sha256
+from pkgc_daemon.store.rows import ArtifactRow
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin
 
 _CHUNK = 1 << 20

@@ -12,8 +12,8 @@ from pkgc_daemon.fetching.urlmemory import TELLING
 from pkgc_daemon.selection.filenames import Pin, cut_filename
 from pkgc_daemon.store import artifacts
 from pkgc_daemon.store.catalog import Catalog
-from pkgc_daemon.store.rows import ArtifactRow
 from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.rows import ArtifactRow
 from pkgc_daemon.vocabulary import Artifact, Digest, Wanted
 
 #: Artifacts of one file name that are hashed for one question.

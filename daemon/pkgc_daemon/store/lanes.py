@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from pkgc_daemon.store import trees
-from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.store.laying import Outlay
 from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.vocabulary import Manifest
 
 

@@ -17,9 +17,9 @@ import msgpack
 
 from pkgc_daemon.archives.manifest import head_from_bytes
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.store.lanes import Growth, Job, Lane, Unpacked
 from pkgc_daemon.store.laying import Outlay
+from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.store.unpacker import read_frame, write_frame
 from pkgc_daemon.store.workers import ThreadWorkers
 

@@ -1,4 +1,4 @@
-"""Rows of the catalog for what lies on the disk: plain data, so that children need no database to make them."""
+"""Rows of the catalog for what lies on the disk: plain data; children make them without a database."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, pages, trees
 from pkgc_daemon.store.bytecode import Bytecode
 from pkgc_daemon.store.catalog import Catalog
-from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 from pkgc_daemon.store.digests import find_by_any
 from pkgc_daemon.store.filesystem import (
     NETWORK,
@@ -42,6 +41,7 @@ from pkgc_daemon.store.outlays import Laying, Outlays
 from pkgc_daemon.store.publishing import Publishing
 from pkgc_daemon.store.ready import ReadyCopies
 from pkgc_daemon.store.records import Records
+from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 from pkgc_daemon.store.workers import ThreadWorkers, Workers
 from pkgc_daemon.vocabulary import Artifact, Digest, Origin, Tree
 

@@ -18,9 +18,9 @@ from pkgc_daemon.archives.arriving import Arriving, Disagreement
 from pkgc_daemon.archives.manifest import manifest_from_bytes, manifest_to_bytes
 from pkgc_daemon.archives.wheel import translate_os_error, unpack_wheel
 from pkgc_daemon.errors import PkgcError
-from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.store.filesystem import remove_tree, write_atomically
 from pkgc_daemon.store.layout import Layout, is_sha256
+from pkgc_daemon.store.rows import TreeRow
 from pkgc_daemon.vocabulary import FileEntry, Manifest
 
 if TYPE_CHECKING:

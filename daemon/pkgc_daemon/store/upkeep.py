@@ -11,9 +11,9 @@ from packaging.utils import canonicalize_name
 
 from pkgc_daemon.errors import PkgcError
 from pkgc_daemon.store import artifacts, repositories, trees
-from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 from pkgc_daemon.store.filesystem import remove_tree
 from pkgc_daemon.store.layout import Layout
+from pkgc_daemon.store.rows import ArtifactRow, TreeRow
 
 if TYPE_CHECKING:
     from pkgc_daemon.store.store import Store
