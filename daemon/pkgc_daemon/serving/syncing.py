@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -26,6 +27,10 @@ from .remembering import remember_requests
 from .targets import Target
 from .working import Clock, together
 
+#: How often an environment may be found half there before that is an error.
+VANISHING = 5
+#: What an environment looks like that is being removed.
+HALF_THERE = frozenset({"not-an-environment", "broken-environment", "python-not-found"})
 #: How often an environment may change under a sync before it gives up.
 MAX_ROUNDS = 10
 
@@ -39,9 +44,7 @@ async def sync(context: Context, call: SyncCall) -> int:
     clock = Clock()
     output = context.output
     output.sync_result(SyncResult(call.venv))
-    target = await context.services.targets.target(
-        context.world, call.venv, call.python, context.env, call.cwd
-    )
+    target = await _find(context, call)
     clock.lap("find")
     lock, asking = await read_lock(context, call, target)
     clock.lap("read")
@@ -49,18 +52,17 @@ async def sync(context: Context, call: SyncCall) -> int:
     clock.lap("look")
     healed: set[str] = set()
     robbed: set[str] = set()
-    gone = False
+    gone = 0
     for _round in range(MAX_ROUNDS):
         try:
             scan = await _scan(context, target)
         except PkgcError as error:
-            if error.code != "not-an-environment" or gone:
+            if error.code != "not-an-environment" or gone >= VANISHING:
                 raise
-            # A call that was interrupted has just taken away the environment that it was making.
-            gone = True
-            target = await context.services.targets.target(
-                context.world, call.venv, call.python, context.env, call.cwd
-            )
+            # A call that was interrupted is just taking away the environment that it was making.
+            gone += 1
+            await asyncio.sleep(0.01 * gone)
+            target = await _find(context, call)
             continue
         if scan.get("leftover") and not (call.dry_run or call.check):
             # Interrupted, or running now: then the environment's lock makes this one wait for its end.
@@ -139,14 +141,25 @@ async def sync(context: Context, call: SyncCall) -> int:
         else:
             output.detail("the environment was changed by another program meanwhile: planning again")
             # It may have been made, or removed, since it was looked at.
-            target = await context.services.targets.target(
-                context.world, call.venv, call.python, context.env, call.cwd
-            )
+            target = await _find(context, call)
     raise PkgcError(
         "environment-busy",
         f"{call.venv} was changed by other programs {MAX_ROUNDS} times while it was being synced",
         hint="run one sync of an environment at a time",
     )
+
+
+async def _find(context: Context, call: SyncCall) -> Target:
+    """The environment; what is half there may be on its way out (an interrupted call that was making it)."""
+    targets = context.services.targets
+    for attempt in range(VANISHING):
+        try:
+            return await targets.target(context.world, call.venv, call.python, context.env, call.cwd)
+        except PkgcError as error:
+            if error.code not in HALF_THERE:
+                raise
+        await asyncio.sleep(0.01 * (attempt + 1))
+    return await targets.target(context.world, call.venv, call.python, context.env, call.cwd)
 
 
 async def _scan(context: Context, target: Target) -> Mapping[str, Any]:
