@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 #: Watches at once: each holds about a kilobyte of the kernel's memory.
@@ -27,7 +27,9 @@ LOCAL = frozenset({"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "
 _ONLYDIR, _DONT_FOLLOW = 0x01000000, 0x02000000
 _MODIFY, _CLOSE_WRITE, _MOVED, _CREATE, _DELETE = 0x2, 0x8, 0xC0, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF = 0x400, 0x800
-_OVERFLOW, _IGNORED = 0x4000, 0x8000
+#: In an event: some were lost.
+OVERFLOW = 0x4000
+_IGNORED = 0x8000
 #: A change of a folder's entries, or of its own place.
 _FOLDER = _MOVED | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR | _DONT_FOLLOW
 #: A change of contents, also through another link of the file, or of its own place.
@@ -135,21 +137,13 @@ class Watcher:
     def _drain(self) -> None:
         if self._poll.poll(0):
             self._lose_all()
-        while True:
-            try:
-                data = os.read(self._fd, 65536)
-            except BlockingIOError:
-                return
-            at = 0
-            while at < len(data):
-                number, mask, _, length = _EVENT.unpack_from(data, at)
-                at += _EVENT.size + length
-                if mask & _OVERFLOW:
-                    self._lose_all()
-                for key in tuple(self._owners.get(number, ())):
-                    self._lose(key)
-                if mask & _IGNORED:  # the kernel has dropped it
-                    self._owners.pop(number, None)
+        for number, mask in events(self._fd):
+            if mask & OVERFLOW:
+                self._lose_all()
+            for key in tuple(self._owners.get(number, ())):
+                self._lose(key)
+            if mask & _IGNORED:  # the kernel has dropped it
+                self._owners.pop(number, None)
 
     def _lose(self, key: Any) -> None:
         for number in self._keys.pop(key, (frozenset[int](), ()))[0]:
@@ -165,6 +159,20 @@ class Watcher:
         for number in [number for number, owners in self._owners.items() if not owners]:
             del self._owners[number]
             self._lib.inotify_rm_watch(self._fd, number)
+
+
+def events(descriptor: int) -> Iterator[tuple[int, int]]:
+    """(watch, mask) of the events that wait in an inotify instance; each is told once, and nothing blocks."""
+    while True:
+        try:
+            data = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return
+        at = 0
+        while at < len(data):
+            number, mask, _, length = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + length
+            yield number, mask
 
 
 def _identity(path: str) -> Identity:

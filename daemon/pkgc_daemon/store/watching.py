@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 import sys
 from collections.abc import Iterable, Iterator
+
+from pkgc_daemon.environments.watching import OVERFLOW, events
 
 _MODIFY, _ATTRIB, _MOVED_FROM, _MOVED_TO = 0x2, 0x4, 0x40, 0x80
 #: The only sign of a change through a memory mapping: the file that was mapped had been opened for writing.
 _CLOSE_WRITE = 0x8
-_CREATE, _DELETE, _OVERFLOW = 0x100, 0x200, 0x4000
+_CREATE, _DELETE = 0x100, 0x200
 _ONLY_FOLDERS, _NO_LINKS = 0x01000000, 0x02000000
 #: Everything by which a file of a folder becomes another one.
 _MASK = (
     _MODIFY | _CLOSE_WRITE | _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _ONLY_FOLDERS | _NO_LINKS
 )
-_EVENT = struct.Struct("iIII")
 
 
 #: What may be taken of the watches that a user has: editors and desktops need theirs.
@@ -71,16 +71,8 @@ class Watcher:
 
         Never blocks; each event is told once.
         """
-        while True:
-            try:
-                data = os.read(self.descriptor, 1 << 16)
-            except BlockingIOError:
-                return
-            offset = 0
-            while offset < len(data):
-                number, mask, _, length = _EVENT.unpack_from(data, offset)
-                offset += _EVENT.size + length
-                yield None if mask & _OVERFLOW else number
+        for number, mask in events(self.descriptor):
+            yield None if mask & OVERFLOW else number
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Watch these no more; some system calls per number."""
